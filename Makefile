@@ -1,0 +1,48 @@
+# Every target makes the environment it needs, once.  PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test test-port lint format compare clean
+
+demo: .venv/installed
+	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
+	  --step-rule overfit --iterations 40 --batch-real 16 --out runs/demo --replace
+	$(BIN)/gm-jax evaluate runs/demo --count 3 --epochs 200
+
+test: .venv/installed-dev
+	$(BIN)/pytest -n 2
+
+# The PyTorch port that speed is measured against, held to the golden vectors.
+test-port: .venv/installed-torch
+	$(BIN)/pytest tests/test_torch_port.py
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Seconds an iteration beside the PyTorch port, in one run.
+compare: .venv/installed-torch
+	$(BIN)/python -m experiments.compare
+
+clean:
+	rm -rf .venv
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.venv/installed-torch: .venv/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e '.[torch]'
+	@touch $@

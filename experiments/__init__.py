@@ -1,0 +1,1 @@
+"""Scripts over the library: measurements, and the tables and figures of the paper."""

@@ -1,0 +1,391 @@
+"""The paper's method the way its authors run it: PyTorch, one class and one batch after another.
+
+A rival to measure against, not a part of `gm_jax`. It is written from the method's description and
+held to the golden vectors, so that both programs do the same work when they are timed:
+
+    python -m experiments.torch_port
+
+prints the largest relative error per golden file. Layouts are PyTorch's: images
+`[n, channel, height, width]`, class-major sets `[C, n, channel, height, width]`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.utils.data import DataLoader, TensorDataset
+
+GOLDEN_DIR = Path(__file__).resolve().parents[1] / "tests" / "golden"
+
+Gradients = Sequence[Tensor]  # one tensor a parameter, in the network's order
+Distance = Callable[[Gradients, Gradients], Tensor]
+Scheme = Callable[[Sequence[Gradients], Sequence[Gradients], Distance], Tensor]
+
+
+class ConvNet(nn.Module):
+    """`depth` blocks of conv 3x3, instance norm, ReLU, 2x2 average pool; then one linear layer."""
+
+    def __init__(self, channel: int, classes: int, size: int, width: int = 128, depth: int = 3):
+        super().__init__()
+        # One-channel 28x28 images are padded to 32x32, so that both sizes halve evenly.
+        first_padding = 3 if (channel, size) == (1, 28) else 1
+        blocks: list[nn.Module] = []
+        for block in range(depth):
+            inputs, padding = (channel, first_padding) if block == 0 else (width, 1)
+            blocks += [
+                nn.Conv2d(inputs, width, 3, padding=padding),
+                nn.GroupNorm(width, width),  # one group a channel: instance norm, affine
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
+        self.features = nn.Sequential(*blocks)
+        side = (size + 2 * (first_padding - 1)) // 2**depth
+        self.classifier = nn.Linear(width * side * side, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+def _cosine_rows(a: Tensor, b: Tensor) -> Tensor:
+    """1 - <a, b> / (|a| |b|) of each row, `[rows, n] -> [rows]`; a zero row's cosine counts 0."""
+    norms = a.norm(dim=1) * b.norm(dim=1)
+    # No epsilon: the golden vectors exclude even 1e-8. Dead units need the guard, 0 / 0 otherwise.
+    return 1 - (a * b).sum(1) / norms.masked_fill(norms == 0, 1)
+
+
+def _weight_rows(a: Gradients, b: Gradients) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of tensors as `[output unit, rest]`; biases and norm scales (1-D) count nothing."""
+    return [(x.flatten(1), y.flatten(1)) for x, y in zip(a, b, strict=True) if x.ndim > 1]
+
+
+def cosine(a: Gradients, b: Gradients) -> Tensor:
+    """sum over tensors and rows of 1 - cos(a, b)."""
+    return torch.stack([_cosine_rows(x, y).sum() for x, y in _weight_rows(a, b)]).sum()
+
+
+def cosine_l2(a: Gradients, b: Gradients) -> Tensor:
+    """sum over tensors and rows of 1 - cos(a, b) + |a - b|."""
+    rows = _weight_rows(a, b)
+    return torch.stack([(_cosine_rows(x, y) + (x - y).norm(dim=1)).sum() for x, y in rows]).sum()
+
+
+def intra(syn: Sequence[Gradients], real: Sequence[Gradients], distance: Distance) -> Tensor:
+    """sum_c D(gS_c, gT_c)."""
+    return torch.stack([distance(s, t) for s, t in zip(syn, real, strict=True)]).sum()
+
+
+def inter(syn: Sequence[Gradients], real: Sequence[Gradients], distance: Distance) -> Tensor:
+    """C * D(mean_c gS_c, mean_c gT_c)."""
+    return len(syn) * distance(_class_mean(syn), _class_mean(real))
+
+
+def multi_level(syn: Sequence[Gradients], real: Sequence[Gradients], distance: Distance) -> Tensor:
+    """intra + inter."""
+    return intra(syn, real, distance) + inter(syn, real, distance)
+
+
+def _class_mean(per_class: Sequence[Gradients]) -> Gradients:
+    return [torch.stack(tensors).mean(0) for tensors in zip(*per_class, strict=True)]
+
+
+def _class_loss(net: nn.Module, images: Tensor, label: int) -> Tensor:
+    """Mean cross-entropy of `[n, ch, h, w]` images that all have one label."""
+    labels = torch.full((len(images),), label, device=images.device)
+    return F.cross_entropy(net(images), labels)
+
+
+def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
+    """gT_c of each class of `real [C, B, ch, h, w]`, as constants."""
+    parameters = list(net.parameters())
+    gradients = []
+    for label, images in enumerate(real):
+        grads = torch.autograd.grad(_class_loss(net, images, label), parameters)
+        gradients.append([g.detach().clone() for g in grads])
+    return gradients
+
+
+def synthetic_gradients(net: nn.Module, syn: Tensor) -> list[Gradients]:
+    """gS_c of each class of `syn [C, ipc, ch, h, w]`, differentiable in `syn`."""
+    parameters = list(net.parameters())
+    return [
+        torch.autograd.grad(_class_loss(net, images, label), parameters, create_graph=True)
+        for label, images in enumerate(syn)
+    ]
+
+
+def match(
+    net: nn.Module,
+    syn: Tensor,
+    real_grads: Sequence[Gradients],
+    scheme: Scheme = multi_level,
+    distance: Distance = cosine_l2,
+) -> Tensor:
+    """Matching loss of `syn [C, ipc, ch, h, w]`; its gradient is left in `syn.grad`."""
+    loss = scheme(synthetic_gradients(net, syn), real_grads, distance)
+    syn.grad = None
+    loss.backward(inputs=[syn])  # the images alone: gradients of the network are not asked for
+    return loss.detach()
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """No augmentation."""
+    return images
+
+
+def inner_epoch(
+    net: nn.Module,
+    optimiser: SGD,
+    images: Tensor,
+    labels: Tensor,
+    batch: int = 256,
+    augment: Callable[[Tensor], Tensor] = unchanged,
+) -> float:
+    """One shuffled pass over `images [n, ch, h, w]`; the mean loss, each batch before its step."""
+    data = TensorDataset(images, labels)
+    total = 0.0
+    for x, y in DataLoader(data, batch_size=batch, shuffle=True, num_workers=0):
+        loss = F.cross_entropy(net(augment(x)), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.item() * len(y)  # waits for the device, once a batch, as the authors' does
+    return total / len(images)
+
+
+def network_optimiser(net: nn.Module) -> SGD:
+    """What trains the network between the outer steps."""
+    return SGD(net.parameters(), lr=0.01, momentum=0.5)
+
+
+def image_optimiser(syn: Tensor) -> SGD:
+    """What updates the synthetic images; make it once a run, its buffer outlives iterations."""
+    return SGD([syn], lr=0.1, momentum=0.5)
+
+
+def no_report(outer_step: int) -> None:
+    """Nobody watches."""
+
+
+def iteration(
+    net: nn.Module,
+    syn: Tensor,
+    images_by: SGD,
+    draw: Callable[[int], Tensor],
+    outer: int,
+    inner: int,
+    scheme: Scheme = multi_level,
+    distance: Distance = cosine_l2,
+    report: Callable[[int], None] = no_report,
+) -> list[float]:
+    """The life of one network: `outer` updates of `syn [C, ipc, ch, h, w]`, in place.
+
+    `inner` epochs on the synthetic set follow each outer step but the last. `draw(outer_step)`
+    gives `real [C, B, ch, h, w]`; `report(outer_step)` is called at each step's end. Returns the
+    matching loss of each outer step.
+    """
+    network_by = network_optimiser(net)
+    labels = torch.arange(len(syn), device=syn.device).repeat_interleave(syn.shape[1])
+    losses = []
+    for step in range(outer):
+        real_grads = real_gradients(net, draw(step))
+        losses.append(match(net, syn, real_grads, scheme, distance).item())
+        images_by.step()
+        if step < outer - 1:
+            images = syn.detach().clone().flatten(0, 1)
+            for _ in range(inner):
+                inner_epoch(net, network_by, images, labels)
+        report(step)
+    return losses
+
+
+def overfit_epochs(
+    net: nn.Module,
+    optimiser: SGD,
+    images: Tensor,
+    labels: Tensor,
+    val: Tensor,
+    val_labels: Tensor,
+    cap: int = 50,
+) -> list[float]:
+    """Inner epochs until the loss on `val` rises, or `cap`; the epoch that raised it is kept.
+
+    Returns the validation losses, the one before any epoch first: one more than epochs taken.
+    """
+    losses = [_validation_loss(net, val, val_labels)]
+    for _ in range(cap):
+        inner_epoch(net, optimiser, images, labels)
+        losses.append(_validation_loss(net, val, val_labels))
+        if losses[-1] > losses[-2]:
+            break
+    return losses
+
+
+@torch.no_grad()
+def _validation_loss(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    return F.cross_entropy(net(images), labels).item()
+
+
+def train_network(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    epochs: int,
+    augment: Callable[[Tensor], Tensor] = unchanged,
+) -> list[float]:
+    """Evaluation training of one network on `images [n, ch, h, w]`; the mean loss of each epoch.
+
+    The learning rate is 0.01 in the first `epochs // 2` epochs and 0.001 after them.
+    """
+    optimiser = SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    losses = []
+    for epoch in range(epochs):
+        if epoch == epochs // 2:
+            optimiser.param_groups[0]["lr"] *= 0.1  # the momentum buffer goes on
+        losses.append(inner_epoch(net, optimiser, images, labels, augment=augment))
+    return losses
+
+
+# From here on: the golden vectors. A check yields pairs (ours, golden).
+DISTANCES = {"baseline": cosine, "improved": cosine_l2}
+SCHEMES = {"intra": intra, "inter": inter, "multi_level": multi_level}
+Arrays = dict[str, Tensor]
+Pairs = Iterator[tuple[Tensor, Tensor]]
+
+
+def golden_params(params: Sequence[tuple[str, Sequence[int]]], seed: int) -> list[np.ndarray]:
+    """The parameters behind the golden vectors; tensor t of (name, shape) is drawn by seed + t."""
+    arrays = []
+    for t, (name, shape) in enumerate(params):
+        random = np.random.RandomState(seed + t)
+        matrix = len(shape) in (2, 4)
+        bound = 1 / np.sqrt(np.prod(shape[1:])) if matrix else 0.1
+        centre = 1 if name.endswith("weight") and not matrix else 0
+        arrays.append(centre + random.uniform(-bound, bound, size=shape))
+    return arrays
+
+
+def golden_network(about: dict, dtype: torch.dtype) -> ConvNet:
+    """The network of a golden json, whose parameter names and order must be ours."""
+    net = ConvNet(about["channel"], about["classes"], about["size"], about["net"]["w"]).to(dtype)
+    names = [name for name, _ in net.named_parameters()]
+    if names != [name for name, _ in about["params"]]:
+        raise ValueError(f"parameters {names} are not those of the golden file")
+    arrays = golden_params(about["params"], about["params_seed"])
+    with torch.no_grad():
+        for parameter, array in zip(net.parameters(), arrays, strict=True):
+            parameter.copy_(torch.from_numpy(array))
+    return net
+
+
+def check_networks(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+    """Logits."""
+    for name in ("ConvNet_1ch", "ConvNet_3ch"):
+        case = about[name] | {"classes": 10, "net": {"w": 128}, "params_seed": 4000}
+        net = golden_network(case, dtype)
+        shape = (4, case["channel"], case["size"], case["size"])
+        images = torch.from_numpy(np.random.RandomState(4999).standard_normal(shape)).to(dtype)
+        yield net(images), golden[f"{name}/logits"]
+
+
+def check_matching(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+    """Real gradients, distances, matching losses, image gradients."""
+    net = golden_network(about, dtype)
+    real, syn = golden["real"], golden["syn"].requires_grad_()
+    losses = [_class_loss(net, images, label) for label, images in enumerate(real)]
+    yield torch.stack(losses), golden["real_loss"]
+    real_grads = real_gradients(net, real)
+    names = [name for name, _ in about["params"]]
+    stacked = [torch.stack(tensors) for tensors in zip(*real_grads, strict=True)]
+    norms = torch.stack([tensor.flatten(1).norm(dim=1) for tensor in stacked])
+    # One table for all: a bias before an instance norm has no gradient but rounding noise.
+    yield norms, torch.stack([golden[f"real_grad_norm/{name}"] for name in names])
+    for name in ("features.0.weight", "classifier.weight"):
+        yield stacked[names.index(name)], golden[f"real_grad/{name}"]
+    for metric, distance in DISTANCES.items():
+        pairs = zip(synthetic_gradients(net, syn), real_grads, strict=True)
+        yield torch.stack([distance(s, t) for s, t in pairs]), golden[f"intra/{metric}/per_class"]
+        for name, scheme in SCHEMES.items():
+            loss = match(net, syn, real_grads, scheme, distance)
+            yield loss, golden[f"{name}/{metric}/loss"]
+            yield syn.grad, golden[f"{name}/{metric}/grad_syn"]
+
+
+def check_iteration(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+    """Losses, images and network norms after each outer step."""
+    net = golden_network(about, dtype)
+    syn = golden["syn0"].clone().unflatten(0, (about["classes"], about["ipc"])).requires_grad_()
+    scheme, distance = SCHEMES[about["scheme"]], DISTANCES[about["metric"]]
+    ours: Arrays = {}
+
+    def report(step: int) -> None:
+        ours[f"syn/{step + 1}"] = syn.detach().flatten(0, 1).clone()
+        ours[f"net_after/{step}"] = torch.stack([p.detach().norm() for p in net.parameters()])
+
+    draw = golden["real"].__getitem__
+    by, outer, inner = image_optimiser(syn), about["outer"], about["inner"]
+    losses = iteration(net, syn, by, draw, outer, inner, scheme, distance, report)
+    ours |= {f"loss/{k}": torch.tensor(loss, dtype=dtype) for k, loss in enumerate(losses)}
+    for name in golden.keys() - {"real", "syn0"}:
+        yield ours[name], golden[name]
+    # The golden file is silent on it: no inner epochs follow the last outer step.
+    yield ours[f"net_after/{outer - 1}"], ours[f"net_after/{outer - 2}"]
+
+
+def check_overfit(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+    """Validation losses and the number of epochs."""
+    net = golden_network(about, dtype)
+    sets = [golden[name] for name in ("syn", "syn_labels", "val", "val_labels")]
+    losses = overfit_epochs(net, network_optimiser(net), *sets, cap=about["max_steps"])
+    yield torch.tensor(len(losses) - 1), golden["steps"]
+    yield torch.tensor(losses, dtype=dtype), golden["val_losses"]
+
+
+def check_evaluate(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+    """Training losses and test logits."""
+    net = golden_network(about, dtype)
+    losses = train_network(net, golden["syn"], golden["syn_labels"], about["epochs"])
+    yield torch.tensor(losses, dtype=dtype), golden["train_losses"]
+    yield net(golden["test"]), golden["test_logits"]
+
+
+CHECKS = {
+    "networks": check_networks,
+    "matching_gray": check_matching,
+    "matching_rgb": check_matching,
+    "iteration_rgb": check_iteration,
+    "iteration_gray_baseline": check_iteration,
+    "overfit_easy": check_overfit,
+    "overfit_stops": check_overfit,
+    "evaluate_gray": check_evaluate,
+}
+
+
+def relative_error(ours: Tensor, golden: Tensor) -> float:
+    """max |ours - golden| / max |golden|; infinite where the shapes differ."""
+    if ours.shape != golden.shape:
+        return float("inf")
+    return ((ours - golden).abs().max() / golden.abs().max()).item()
+
+
+def check_file(folder: Path, name: str, dtype: torch.dtype = torch.float64) -> float:
+    """The largest relative error of one golden file."""
+    about = json.loads((folder / f"{name}.json").read_text())
+    arrays = {k: torch.from_numpy(array) for k, array in np.load(folder / f"{name}.npz").items()}
+    golden = {k: v.to(dtype) if v.is_floating_point() else v for k, v in arrays.items()}
+    # numpy's max, not Python's: a NaN must come through.
+    return np.max([relative_error(*pair) for pair in CHECKS[name](about, golden, dtype)]).item()
+
+
+def check(golden_dir: Path, dtype: torch.dtype = torch.float64) -> dict[str, float]:
+    """The largest relative error of every golden file that speaks of this method."""
+    return {name: check_file(golden_dir, name, dtype) for name in CHECKS}
+
+
+if __name__ == "__main__":
+    for file, error in check(GOLDEN_DIR).items():
+        print(f"{file:24} {error:.1e}")

@@ -1,0 +1,7 @@
+"""`python -m gm_jax`: the same as the console script `gm-jax`."""
+
+import sys
+
+from gm_jax.cli import main
+
+sys.exit(main())

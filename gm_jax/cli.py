@@ -1,0 +1,349 @@
+"""The command line: the only place that parses, prints, and shows progress.
+
+Exit status 0 only if the work was done; 2 with one line on standard error for a user's mistake.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from gm_jax import artefacts, plots
+from gm_jax.condense import IterationInfo, run
+from gm_jax.config import (
+    NETWORKS,
+    Config,
+    build_method,
+    build_network,
+    check,
+    check_with,
+    platform_microbatch,
+    start_state,
+)
+from gm_jax.data import Dataset, denormalise, load
+from gm_jax.errors import UserError
+from gm_jax.evaluate import (
+    Protocol,
+    paper_protocol,
+    random_real,
+    summarise,
+    test_set,
+    train_and_test,
+)
+
+RunFolder = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclasses.dataclass(frozen=True)
+class Condense:
+    """Condense a data set into a run folder."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Path
+    """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
+    replace: bool = False
+    """Replace the run that the folder holds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Train fresh networks on a run's images, and on as many random real ones; print accuracies.
+
+    Writes evaluation.json into the run folder, in place of an earlier one.
+    """
+
+    run: RunFolder
+    """Run folder that condense wrote."""
+    networks: tuple[str, ...] = NETWORKS
+    """Architectures: convnet (with the width, depth, ... of the run)."""
+    count: int = 20
+    """Fresh networks a set."""
+    epochs: int | None = None
+    """Epochs of training. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
+    seed: int = 0
+    """Seed of the networks and of the random real images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Draw a run's images, a row a class, into a PNG."""
+
+    run: RunFolder
+    """Run folder that condense wrote."""
+    out: Path | None = None
+    """PNG to write. Default: grid.png in the run folder."""
+    set: int = 0
+    """Which of the run's sets, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a run's images as PNGs, OUT/SET/CLASS/NUMBER.png, and as OUT/images.npz.
+
+    The npz holds uint8 `images` [seeds, n, height, width, channel] and int32 `labels` [n].
+    """
+
+    run: RunFolder
+    """Run folder that condense wrote."""
+    out: Path
+    """Folder to make; it must not exist, or be empty."""
+
+
+Command = (
+    Annotated[Condense, tyro.conf.subcommand("condense")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+)
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def condense(command: Condense) -> None:
+    """Checks everything that can be checked, then makes the folder, then works."""
+    config = command.config
+    check(config)
+    dataset = load(config.dataset)
+    check_with(config, dataset)
+    artefacts.create(command.out, config, command.replace)
+    method = build_method(config, dataset)
+    keys, state = start_state(config, method, dataset)
+    with progress(config.iterations, "iteration") as bar:
+        log = functools.partial(_log, command.out, config, bar, time.perf_counter())
+        state = run(method, keys, dataset.train, state, config.iterations, log)
+    synthetic = artefacts.from_state(config, dataset, state)
+    artefacts.write_synthetic(command.out, synthetic)
+    _draw(command.out / "grid.png", synthetic, 0)
+    print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
+
+
+def _log(
+    folder: Path, config: Config, bar: tqdm, started: float, number: int, info: IterationInfo
+) -> None:
+    """One iteration's lines in metrics.jsonl, one a seed, and a step of the bar."""
+    means = jax.tree.map(lambda part: part.mean(-1), info.match)
+    rows = [
+        {
+            "iteration": number,
+            "seed": config.seed + seed,
+            "loss": float(means.loss[seed]),
+            "intra": float(means.intra[seed]),
+            "inter": float(means.inter[seed]),
+            "inner_epochs": info.inner_epochs[seed].tolist(),
+            "rose": info.rose[seed].tolist(),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        for seed in range(config.seeds)
+    ]
+    if not np.isfinite(means.loss).all():
+        raise UserError(
+            f"the loss is not finite at iteration {number}: "
+            f"try a smaller --image-lr than {config.image_lr}"
+        )
+    artefacts.append_metrics(folder, rows)
+    bar.set_postfix(loss=f"{means.loss.mean():.4g}", refresh=False)
+    bar.update()
+
+
+def evaluate(command: Evaluate) -> None:
+    """Trains, prints a table, writes evaluation.json."""
+    _check_evaluate(command)
+    synthetic = artefacts.read_synthetic(command.run)
+    config = synthetic.config
+    dataset = load(config.dataset)
+    if synthetic.images.shape[2:] != dataset.image_shape:
+        raise UserError(
+            f"{command.run} holds images of {synthetic.images.shape[2:]}, "
+            f"{config.dataset} has {dataset.image_shape}"
+        )
+    protocol = paper_protocol(dataset, platform_microbatch(config.microbatch))
+    if command.epochs is not None:
+        protocol = protocol._replace(epochs=command.epochs)
+    key = jax.random.key(command.seed)
+    random_key, networks_key = jax.random.split(key)
+    seeds = range(config.seeds)
+    sets = {
+        "condensed": [(synthetic.images[s], synthetic.labels) for s in seeds],
+        "random real": [
+            random_real(jax.random.fold_in(random_key, s), dataset.train, config.ipc) for s in seeds
+        ],
+    }
+    results = {}
+    total = len(command.networks) * len(sets) * config.seeds * command.count
+    with progress(total, "network") as bar:
+        for name in command.networks:
+            test = functools.partial(_test_one, dataset, build_network(config, dataset), protocol)
+            results[name] = {"protocol": _describe_protocol(protocol)} | _accuracies(
+                jax.jit(test), networks_key, sets, command.count, bar
+            )
+    artefacts.write_json(command.run / "evaluation.json", results)
+    _print_accuracies(results, protocol)
+
+
+def _check_evaluate(command: Evaluate) -> None:
+    for name in command.networks:
+        if name not in NETWORKS:
+            raise UserError(f"--networks {name!r} is unknown: choose {', '.join(NETWORKS)}")
+    for flag in ("count", "epochs"):
+        value = getattr(command, flag)
+        if value is not None and value < 1:
+            raise UserError(f"--{flag} {value}: must be 1 or more")
+    if not 0 <= command.seed < 2**32:
+        raise UserError(f"--seed {command.seed}: must be 0 to 2**32 - 1")
+
+
+def _test_one(dataset: Dataset, network, protocol: Protocol, key, x, y):
+    return train_and_test(key, network, protocol, x, y, *test_set(dataset))
+
+
+def _accuracies(test, key, sets: dict[str, list], count: int, bar: tqdm) -> dict[str, Any]:
+    """For each kind of set: every network's accuracy, `[sets][networks]`, and their summary."""
+    results = {}
+    for kind, of_kind in sets.items():
+        accuracies = np.zeros((len(of_kind), count))
+        for number, (x, y) in enumerate(of_kind):
+            keys = jax.random.split(jax.random.fold_in(key, number), count)
+            for network in range(count):
+                accuracies[number, network] = test(keys[network], x, y)
+                bar.update()
+        results[kind] = {"accuracies": accuracies.tolist()} | summarise(accuracies)._asdict()
+    return results
+
+
+def _describe_protocol(protocol: Protocol) -> dict[str, Any]:
+    augment = None if protocol.augment is None else protocol.augment.__name__
+    return protocol._asdict() | {"augment": augment}
+
+
+def _print_accuracies(results: dict[str, Any], protocol: Protocol) -> None:
+    print(f"{'network':10}{'trained on':14}{'test accuracy, %':20}{'sets x networks'}")
+    for name, result in results.items():
+        for kind in ("condensed", "random real"):
+            found = result[kind]
+            sets, count = np.shape(found["accuracies"])
+            shown = f"{found['mean']:.1f} +- {found['std']:.1f}"
+            print(f"{name:10}{kind:14}{shown:20}{sets} x {count}")
+    print(f"{protocol.epochs} epochs; +- is one standard deviation over all networks")
+
+
+def show(command: Show) -> None:
+    """Writes the picture and says where."""
+    synthetic = artefacts.read_synthetic(command.run)
+    if not 0 <= command.set < len(synthetic.images):
+        raise UserError(f"--set {command.set}: the run has sets 0 to {len(synthetic.images) - 1}")
+    path = command.out or command.run / "grid.png"
+    try:
+        _draw(path, synthetic, command.set)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    print(path)
+
+
+def _draw(path: Path, synthetic: artefacts.Synthetic, number: int) -> None:
+    images = synthetic.images[number]
+    with artefacts.atomic(path) as draft:
+        plots.save_grid(draft, images, synthetic.mean, synthetic.std, synthetic.class_names)
+
+
+def export(command: Export) -> None:
+    """Writes into a new folder beside `out`, then names it so."""
+    synthetic = artefacts.read_synthetic(command.run)
+    out = command.out
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not an empty folder: name another")
+    pixels = denormalise(synthetic.images, synthetic.mean, synthetic.std)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            _write_export(draft, pixels, synthetic)
+            draft.chmod(0o755)
+            os.replace(draft, out)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(f"{pixels.shape[0] * pixels.shape[1]} images: {out}")
+
+
+def _write_export(folder: Path, pixels: np.ndarray, synthetic: artefacts.Synthetic) -> None:
+    np.savez_compressed(folder / "images.npz", images=pixels, labels=synthetic.labels)
+    for number, of_set in enumerate(pixels):
+        for index, (image, label) in enumerate(zip(of_set, synthetic.labels)):
+            name = synthetic.class_names[label].replace(os.sep, "_")
+            path = folder / f"set{number}" / name
+            path.mkdir(parents=True, exist_ok=True)
+            plots.save_image(path / f"{index % synthetic.config.ipc:03}.png", image)
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+def progress(total: int, unit: str) -> tqdm:
+    """A bar with the loss and the time left; a line every 10 seconds where there is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, unit=unit)
+    layout = "{n_fmt}/{total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+    return tqdm(
+        total=total, unit=unit, file=_Lines(), mininterval=10, bar_format=layout, leave=False
+    )
+
+
+class _Lines(io.TextIOBase):
+    """Standard error, for a bar that draws itself again and again: a line a drawing."""
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n ")
+        if line:
+            print(line, file=sys.stderr, flush=True)
+        return len(text)
+
+
+def parse(arguments: Sequence[str] | None) -> Any:
+    """The command that the arguments stand for; a mistake in them as one line of `UserError`."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                Command,
+                prog="gm-jax",
+                description="Condense image data sets by gradient matching, in JAX.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as leave:
+        if not leave.code:
+            raise
+        # tyro draws its complaints in a box; what stands in it is one line's worth
+        words = re.sub(r"[│╭╮╰╯─]+", " ", complaint.getvalue()).split()
+        raise UserError(" ".join(words)) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    work = {Condense: condense, Evaluate: evaluate, Show: show, Export: export}
+    try:
+        command = parse(arguments)
+        work[type(command)](command)
+    except UserError as error:
+        print(f"gm-jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gm-jax: interrupted; nothing was finished", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,244 @@
+"""The settings of a condensation run, what is allowed, and the method they stand for."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from gm_jax import condense, matching, networks, step_rules
+from gm_jax.data import DATASETS, Dataset
+from gm_jax.distances import DISTANCES
+from gm_jax.errors import UserError
+
+NORMS: dict[str, Callable] = {
+    "none": networks.no_norm,
+    "batch": networks.batch_norm,
+    "layer": networks.layer_norm,
+    "instance": networks.instance_norm,
+    "group": networks.group_norm,
+}
+ACTIVATIONS: dict[str, Callable] = {
+    "sigmoid": nn.sigmoid,
+    "relu": nn.relu,
+    "leaky-relu": networks.leaky_relu,
+}
+POOLINGS: dict[str, Callable] = {
+    "none": networks.no_pool,
+    "max": networks.max_pool,
+    "average": networks.average_pool,
+}
+NETWORKS = ("convnet",)
+SCHEMES = ("intra", "multi-level")
+STEP_RULES = ("fixed", "schedule", "overfit")
+STARTS: dict[str, Callable] = {"noise": condense.noise_images, "real": condense.real_images}
+
+CHOICES: dict[str, Iterable[str]] = {
+    "dataset": DATASETS,
+    "scheme": SCHEMES,
+    "distance": DISTANCES,
+    "step_rule": STEP_RULES,
+    "network": NETWORKS,
+    "norm": NORMS,
+    "activation": ACTIVATIONS,
+    "pooling": POOLINGS,
+    "start": STARTS,
+}
+"""The settings that name one of a few things, and what they may name."""
+
+MICROBATCH = {"cpu": 8}
+"""Images at a time, by platform: on a CPU few enough for the cache (docs/performance.md)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a run; the defaults are the paper's."""
+
+    dataset: str = "mnist5k"
+    """Data set to condense: digits, mnist5k."""
+    ipc: int = 10
+    """Synthetic images a class."""
+    scheme: str = "multi-level"
+    """Which gradients are matched: each class's (intra), or their mean as well (multi-level)."""
+    distance: str = "cosine+l2"
+    """Distance between gradients: cosine, cosine+l2, mse-global, cosine-global."""
+    step_rule: str = "overfit"
+    """Inner epochs after an outer step: a number (fixed), the paper's table (schedule), or until
+    the validation loss rises (overfit)."""
+    iterations: int = 1000
+    """Iterations: fresh networks, one after another."""
+    batch_real: int = 256
+    """Real images a class at each outer step; a smaller class gives all it has."""
+    outer_steps: int | None = None
+    """Image updates an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50)."""
+    inner_epochs: int | None = None
+    """Epochs after an outer step (fixed), or at most (overfit). Default: the paper's (fixed: 50 at
+    ipc 10, 10 at 50; overfit: 50)."""
+    inter_weight: float | None = None
+    """Weight of the cross-class part of multi-level. Default: the number of classes."""
+    start: str = "noise"
+    """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
+    image_lr: float = 0.1
+    """Learning rate of the images."""
+    image_momentum: float = 0.5
+    """Momentum of the images, 0 to below 1."""
+    network_lr: float = 0.01
+    """Learning rate of the network in the inner epochs."""
+    network_momentum: float = 0.5
+    """Momentum of the network in the inner epochs, 0 to below 1."""
+    batch_train: int = 256
+    """Synthetic images in a batch of an inner epoch."""
+    network: str = "convnet"
+    """Architecture: convnet."""
+    width: int = 128
+    """ConvNet: channels of a convolution."""
+    depth: int = 3
+    """ConvNet: blocks."""
+    norm: str = "instance"
+    """ConvNet: none, batch, layer, instance or group (4 groups) normalisation."""
+    activation: str = "relu"
+    """ConvNet: sigmoid, relu or leaky-relu (0.01)."""
+    pooling: str = "average"
+    """ConvNet: none, max or average pooling of 2x2."""
+    seed: int = 0
+    """Seed of the run: noise, networks, real batches."""
+    seeds: int = 1
+    """Sets to condense, from seeds `seed`, `seed + 1`, ...: each as if it ran alone."""
+    microbatch: int | None = None
+    """Images at a time in sums over images, for speed and memory alone; 0 is all at once.
+    Default: 8 on a CPU, all at once elsewhere."""
+
+
+# --- what is allowed ------------------------------------------------------------------------------
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for the first setting that is not allowed on any data set."""
+    for field, allowed in CHOICES.items():
+        value = getattr(config, field)
+        if value not in allowed:
+            raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
+    for field in ("ipc", "iterations", "batch_real", "batch_train", "width", "depth", "seeds"):
+        _require(config, field, lambda n: n >= 1, "1 or more")
+    _require(config, "outer_steps", lambda n: n >= 1, "1 or more")
+    _require(config, "inner_epochs", lambda n: n >= 0, "0 or more")
+    for field in ("image_lr", "network_lr"):
+        _require(config, field, lambda x: 0 < x < math.inf, "above 0")
+    for field in ("image_momentum", "network_momentum"):
+        _require(config, field, lambda x: 0 <= x < 1, "0 or more and below 1")
+    _require(config, "inter_weight", lambda x: 0 <= x < math.inf, "0 or more")
+    _require(config, "microbatch", lambda n: n >= 0, "0 or more")
+    _require(config, "seed", lambda n: n >= 0 and n + config.seeds <= 2**32, "0 to 2**32 - seeds")
+    _check_used(config)
+
+
+def _check_used(config: Config) -> None:
+    """Refuses settings that would change nothing."""
+    if config.inner_epochs is not None and config.step_rule == "schedule":
+        raise UserError("--inner-epochs has no meaning with --step-rule schedule")
+    if config.inter_weight is not None and config.scheme == "intra":
+        raise UserError("--inter-weight has no meaning with --scheme intra")
+    if config.norm == "group" and config.width % 4:
+        raise UserError(f"--width {config.width}: a multiple of 4 with --norm group")
+
+
+def check_with(config: Config, dataset: Dataset) -> None:
+    """Raises `UserError` for the first setting that this data set does not allow."""
+    smallest = int(dataset.train.counts.min())
+    if config.start == "real" and config.ipc > smallest:
+        raise UserError(
+            f"--ipc {config.ipc}: at most {smallest} with --start real, "
+            f"the smallest class of {dataset.name}"
+        )
+    side = min(dataset.image_shape[:2])
+    side = 32 if dataset.image_shape == (28, 28, 1) else side
+    deepest = int(math.log2(side)) if config.pooling != "none" else config.depth
+    if config.depth > deepest:
+        raise UserError(
+            f"--depth {config.depth}: at most {deepest} with pooling on images of {dataset.name}"
+        )
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _require(config: Config, field: str, allowed: Callable, says: str) -> None:
+    value = getattr(config, field)
+    if value is not None and not allowed(value):
+        raise UserError(f"{_flag(field)} {value}: must be {says}")
+
+
+# --- what it stands for ---------------------------------------------------------------------------
+
+
+def build_network(config: Config, dataset: Dataset) -> networks.Network:
+    """The network of a run, for this data set's images and classes."""
+    module = networks.ConvNet(
+        classes=len(dataset.class_names),
+        width=config.width,
+        depth=config.depth,
+        norm=NORMS[config.norm],
+        activation=ACTIVATIONS[config.activation],
+        pool=POOLINGS[config.pooling],
+    )
+    return networks.from_flax(module, dataset.image_shape)
+
+
+def build_method(config: Config, dataset: Dataset) -> condense.Method:
+    """The equations that these settings stand for."""
+    outer_steps, _ = step_rules.paper_steps(config.ipc)
+    return condense.Method(
+        network=build_network(config, dataset),
+        match=_build_match(config),
+        step_rule=_build_step_rule(config),
+        outer_steps=config.outer_steps or outer_steps,
+        image_optimiser=optax.sgd(config.image_lr, config.image_momentum),
+        network_optimiser=optax.sgd(config.network_lr, config.network_momentum),
+        batch_real=config.batch_real,
+        batch_train=config.batch_train,
+        microbatch=platform_microbatch(config.microbatch),
+    )
+
+
+def platform_microbatch(setting: int | None) -> int | None:
+    """Images at a time for this platform; `None` is all at once (as a setting: its default)."""
+    chosen = MICROBATCH.get(jax.default_backend(), 0) if setting is None else setting
+    return chosen or None
+
+
+def _build_match(config: Config) -> matching.Match:
+    distance = DISTANCES[config.distance]
+    if config.scheme == "intra":
+        return matching.intra(distance)
+    return matching.multi_level(distance, config.inter_weight)
+
+
+def _build_step_rule(config: Config) -> step_rules.StepRule:
+    if config.step_rule == "fixed":
+        _, inner = step_rules.paper_steps(config.ipc)
+        return step_rules.fixed(inner if config.inner_epochs is None else config.inner_epochs)
+    if config.step_rule == "schedule":
+        multi_level = config.scheme == "multi-level"
+        return step_rules.schedule(
+            step_rules.MULTI_LEVEL_TABLE if multi_level else step_rules.OTHER_TABLE
+        )
+    return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
+
+
+def start_state(
+    config: Config, method: condense.Method, dataset: Dataset
+) -> tuple[Key[Array, " seeds"], condense.CondenseState]:
+    """The runs' keys, and the state before the first iteration; a leading seeds axis on all."""
+
+    def of_seed(seed):
+        start_key, run_key = jax.random.split(jax.random.key(seed))
+        images = STARTS[config.start](start_key, dataset.train, config.ipc)
+        return run_key, condense.init(method, images)
+
+    return jax.vmap(of_seed)(jnp.arange(config.seeds, dtype=jnp.uint32) + np.uint32(config.seed))

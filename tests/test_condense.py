@@ -1,0 +1,182 @@
+"""Iterations and runs: determinism, resuming, seeds, and a problem whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax import condense, distances, matching, step_rules
+from gm_jax.config import Config, build_method, start_state
+from gm_jax.data import by_class, load
+from gm_jax.evaluate import Protocol, accuracy, train
+from gm_jax.networks import from_functions
+
+SMALL = Config(
+    dataset="digits",
+    ipc=2,
+    width=8,
+    depth=2,
+    iterations=3,
+    outer_steps=3,
+    inner_epochs=4,
+    batch_real=12,
+    microbatch=4,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def run(config, dataset, iterations, state=None):
+    method = build_method(config, dataset)
+    keys, start = start_state(config, method, dataset)
+    infos = []
+    state = condense.run(
+        method,
+        keys,
+        dataset.train,
+        start if state is None else state,
+        iterations,
+        lambda number, info: infos.append(info),
+    )
+    return state, infos
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
+    (one, infos), (two, again) = run(SMALL, digits, 2), run(SMALL, digits, 2)
+    jax.tree.map(np.testing.assert_array_equal, (one, infos), (two, again))
+    other = run(Config(**{**vars(SMALL), "seed": 1}), digits, 2)[0]
+    assert not np.array_equal(one.images, other.images)
+
+
+def test_a_resumed_run_is_the_unbroken_run(digits):
+    whole, infos = run(SMALL, digits, 3)
+    half, first = run(SMALL, digits, 2)
+    resumed, second = run(SMALL, digits, 1, half)
+    jax.tree.map(np.testing.assert_array_equal, (whole, infos), (resumed, first + second))
+
+
+def test_many_seeds_are_single_runs(digits):
+    together, infos = run(Config(**{**vars(SMALL), "seed": 5, "seeds": 2}), digits, 2)
+    for number in range(2):
+        alone, single = run(Config(**{**vars(SMALL), "seed": 5 + number}), digits, 2)
+        np.testing.assert_allclose(together.images[number], alone.images[0], rtol=1e-4, atol=1e-5)
+        for a, b in zip(infos, single):
+            np.testing.assert_array_equal(a.inner_epochs[number], b.inner_epochs[0])
+
+
+def test_infos_say_what_was_done(digits):
+    _, infos = run(SMALL, digits, 3)
+    assert len(infos) == 3
+    for info in infos:
+        assert info.match.loss.shape == (1, 3)
+        np.testing.assert_allclose(info.match.loss, info.match.intra + info.match.inter, rtol=1e-5)
+        epochs = info.inner_epochs[0]
+        assert epochs[-1] == 0  # none follows the last outer step
+        assert np.all((epochs[:-1] >= 1) & (epochs[:-1] <= 4))
+        assert not np.any(~info.rose[0] & (epochs < 4) & (np.arange(3) < 2))  # else it rose
+
+
+def test_one_program_serves_all_iterations(digits):
+    """The run's step is traced once: the network's functions are called in the first trace only."""
+    method = build_method(SMALL, digits)
+    calls = []
+
+    def counted(params, stats, x):
+        calls.append(x.shape)
+        return method.network.apply(params, stats, x)
+
+    counting = method._replace(network=method.network._replace(apply=counted))
+    keys, state = start_state(SMALL, method, digits)
+    after = []
+    condense.run(
+        counting, keys, digits.train, state, 4, lambda number, info: after.append(len(calls))
+    )
+    assert len(set(after)) == 1
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
+def test_every_norm_runs_and_moves_the_images(digits, norm):
+    config = Config(**{**vars(SMALL), "norm": norm, "iterations": 1})
+    _, before = start_state(config, build_method(config, digits), digits)
+    before = np.asarray(before.images)
+    after, _ = run(config, digits, 1)
+    assert np.all(np.isfinite(after.images))
+    assert np.any(after.images != before)
+
+
+def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
+    """Matching against all 2 images of a class, padded to 5, is matching against those 2."""
+    key = jax.random.key(0)
+    network = from_functions(
+        lambda key: {"w": jax.random.normal(key, (4, 2))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    method = condense.Method(
+        network, matching.intra(distances.cosine_l2), step_rules.fixed(0), 1, None, None
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 2, 2, 1)).astype(np.uint8)
+    labels = np.array([0, 0, 1, 1, 1, 1, 1])
+    data = by_class(pixels, labels, 2)
+    real = condense.draw_classes(key, data, 5)
+    assert real[1].tolist() == [[0, 0, -1, -1, -1], [1, 1, 1, 1, 1]]
+    params, _ = network.init(key)
+    images = jax.random.normal(key, (2, 1, 2, 2, 1))
+    info, _ = condense.match_images(method, params, {}, real, images)
+    distance = 0.0
+    for c in range(2):
+        x, y = real[0][c][real[1][c] >= 0], real[1][c][real[1][c] >= 0]
+        signal = method.signal(lambda params, x: network.apply(params, {}, x))
+        ours = signal(params, images[c], jnp.full(1, c))
+        distance += distances.cosine_l2(ours, signal(params, x, y))
+    assert jnp.allclose(info.loss, distance, rtol=1e-5)
+
+
+def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary():
+    """Classes N(+-m, 1) with m = (1, 1, 1, 1): by symmetry the synthetic difference must point
+    along m, and a linear network trained on the two images reaches the Bayes rate, Phi(2) = 97.7 %.
+    """
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 2
+    values = rng.standard_normal((600, 2, 2, 1)) + (2 * labels - 1)[:, None, None, None]
+    pixels = np.clip(np.round(values * 25 + 128), 0, 255).astype(np.uint8)
+    data = by_class(pixels, labels, 2, ((128 / 255,), (25 / 255,)))
+    network = from_functions(
+        lambda key: {"w": 0.1 * jax.random.normal(key, (4, 2))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    method = condense.Method(
+        network=network,
+        match=matching.multi_level(distances.cosine_l2),
+        step_rule=step_rules.overfit(5),
+        outer_steps=3,
+        image_optimiser=optax.sgd(0.1, 0.5),
+        network_optimiser=optax.sgd(0.01, 0.5),
+        batch_real=128,
+    )
+    key = jax.random.key(1)
+    state = condense.init(method, condense.noise_images(key, data, 1))
+    state = jax.tree.map(lambda a: a[None], state)
+    state = condense.run(method, key[None], data, state, 60)
+    x, y = state.images[0].reshape(2, 2, 2, 1), jnp.arange(2)
+    between = (x[1] - x[0]).ravel()
+    assert jnp.sum(between) / (2 * jnp.linalg.norm(between)) > 0.97  # cosine with (1, 1, 1, 1)
+    network_state, _ = train(key, network, Protocol(epochs=100), x, y)
+    test_x = condense.draw_classes(key, data, 300)[0].reshape(-1, 2, 2, 1)
+    reached = accuracy(network, network_state, test_x, jnp.repeat(jnp.arange(2), 300))
+    assert abs(reached - 0.977) < 0.025
+
+
+def test_condense_under_vmap_is_condense_alone(digits):
+    """A user's own vmap over keys: each seed keeps its own count of inner epochs."""
+    method = build_method(SMALL, digits)
+    keys, state = start_state(Config(**{**vars(SMALL), "seeds": 2}), method, digits)
+    step = lambda key, state: condense.iteration(method, key, digits.train, state)
+    together, info = jax.jit(jax.vmap(step))(keys, state)
+    for number in range(2):
+        alone, single = jax.jit(step)(keys[number], jax.tree.map(lambda a, n=number: a[n], state))
+        np.testing.assert_allclose(together.images[number], alone.images, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(info.inner_epochs[number], single.inner_epochs)

@@ -1,0 +1,115 @@
+"""The convolution room against `lax.conv_general_dilated`, to second order and under vmap."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from gm_jax.convolution import conv2d
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def reference(x, kernel, padding):
+    pads = [(p, p) for p in padding]
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def gradients(conv, padding):
+    """A nonlinear loss's gradients, so that second derivatives have every term."""
+    return jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, padding))), argnums=(0, 1))
+
+
+def derivatives(conv, padding):
+    """Functions `(x, kernel) -> pytree` that reach each derivative by another road."""
+    grads = gradients(conv, padding)
+
+    def scalar(x, k):
+        return sum(jnp.sum(jnp.cos(g)) for g in grads(x, k))
+
+    both = (0, 1)
+    return {
+        "value": lambda x, k: conv(x, k, padding),
+        "reverse": grads,
+        "reverse over reverse": jax.grad(scalar, both),
+        "forward over reverse": lambda x, k: jax.jvp(grads, (x, k), (x + 1, k - 2))[1],
+        "reverse over forward": jax.grad(
+            lambda x, k: jnp.sum(
+                jax.jvp(lambda x, k: conv(x, k, padding), (x, k), (x * x, k + 1))[1] ** 2
+            ),
+            both,
+        ),
+        "third order": lambda x, k: jax.jvp(jax.grad(scalar, both), (x, k), (x + 1, k))[1],
+    }
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape
+        assert jnp.max(jnp.abs(a - b)) <= 1e-11 * (1 + jnp.max(jnp.abs(b)))
+
+
+SHAPES = {  # height, width, in, out, kernel height and width, padding
+    "3x3 same": (6, 5, 3, 4, 3, 3, (1, 1)),
+    "one channel, padded by 3": (6, 6, 1, 4, 3, 3, (3, 3)),  # padding beyond the kernel's reach
+    "wide enough for products by row": (5, 7, 40, 4, 3, 5, (0, 2)),
+    "1x1": (6, 6, 2, 3, 1, 1, (0, 0)),
+    "1x1, padded unevenly": (4, 4, 2, 3, 1, 1, (1, 2)),
+}
+
+
+def inputs(shape):
+    h, w, i, o, kh, kw, padding = shape
+    x = jax.random.normal(jax.random.key(1), (2, h, w, i))
+    kernel = jax.random.normal(jax.random.key(2), (kh, kw, i, o))
+    return x, kernel, padding
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_every_derivative_is_laxs(shape):
+    x, kernel, padding = inputs(shape)
+    theirs = derivatives(reference, padding)
+    for name, ours in derivatives(conv2d, padding).items():
+        assert_same(jax.jit(ours)(x, kernel), jax.jit(theirs[name])(x, kernel))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize("name", ["value", "reverse", "reverse over reverse"])
+def test_vmap_over_images_kernels_or_both(axes, name):
+    x, kernel, padding = inputs(SHAPES["3x3 same"])
+    stack = lambda a, axis: a if axis is None else jnp.stack([a, a + 1, a * 2])
+    batch = (stack(x, axes[0]), stack(kernel, axes[1]))
+    ours, theirs = derivatives(conv2d, padding)[name], derivatives(reference, padding)[name]
+    assert_same(jax.vmap(ours, axes)(*batch), jax.vmap(theirs, axes)(*batch))
+
+
+def test_gradient_of_nested_vmaps():
+    """Classes inside, seeds outside: both axes end up in the group axis."""
+    x, kernel, padding = inputs(SHAPES["3x3 same"])
+    xs, kernels = jnp.stack([x, x + 1, x * 2]), jnp.stack([kernel, -kernel])
+
+    def total(conv):
+        inner = jax.vmap(gradients(conv, padding), (0, None))
+        outer = jax.vmap(inner, (None, 0))
+        return lambda x, k: sum(jnp.sum(g**2) for g in jax.tree.leaves(outer(x, k)))
+
+    assert_same(
+        jax.grad(total(conv2d), (0, 1))(xs, kernels),
+        jax.grad(total(reference), (0, 1))(xs, kernels),
+    )
+
+
+def test_by_hand():
+    """[[1, 2], [3, 4]] with a 2x2 kernel of ones is 1 + 2 + 3 + 4 = 10."""
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    assert conv2d(x, jnp.ones((2, 2, 1, 1))).item() == 10
+
+
+def test_wrong_channels_and_too_large_kernels_are_refused():
+    x = jnp.zeros((1, 4, 4, 3))
+    with pytest.raises(ValueError, match="3 channels, kernel takes 2"):
+        conv2d(x, jnp.zeros((3, 3, 2, 5)))
+    with pytest.raises(ValueError, match="kernel of 7 does not fit"):
+        conv2d(x, jnp.zeros((7, 7, 3, 5)), (1, 1))

@@ -1,0 +1,263 @@
+"""The golden vectors: the numbers of the paper authors' own program.
+
+An error is the largest absolute difference over the largest absolute golden value of an array.
+Double precision reproduces them to 1e-9 (seen: 1e-14), single precision to 1e-4.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import golden_files as golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax import condense, distances, matching, networks, step_rules
+from gm_jax.config import ACTIVATIONS, NORMS, POOLINGS
+from gm_jax.data import ClassImages
+from gm_jax.evaluate import Protocol, train
+from gm_jax.gradients import cross_entropy, loss_gradient, microbatched, per_class, pullback
+from gm_jax.networks import ConvNet, Network, from_flax
+from gm_jax.training import epoch, start
+
+PRECISIONS = pytest.mark.parametrize(
+    ("precise", "tolerance"), [(True, 1e-9), (False, 1e-4)], ids=["float64", "float32"]
+)
+
+VARIANTS = {
+    "": {},
+    "W32": {"width": 32},
+    "D1": {"depth": 1},
+    "D4": {"depth": 4},
+    "AS": {"activation": ACTIVATIONS["sigmoid"]},
+    "AL": {"activation": ACTIVATIONS["leaky-relu"]},
+    "NN": {"norm": NORMS["none"]},
+    "LN": {"norm": NORMS["layer"]},
+    "GN": {"norm": NORMS["group"]},
+    "BN": {"norm": NORMS["batch"]},
+    "MP": {"pool": POOLINGS["max"]},
+    "NP": {"pool": POOLINGS["none"]},
+}
+
+METRICS = {
+    "baseline": distances.cosine,
+    "improved": distances.cosine_l2,
+    "mse": distances.mse_global,
+    "cos": distances.cosine_global,
+}
+
+CONVNETS = [n for n in golden.load("networks")[1] if n.startswith("ConvNet")]
+
+
+def golden_network(description, batch_norm=False, **variant) -> Network:
+    """The network of a golden file, whose `init` gives the golden parameters whatever the key."""
+    side, channel = description["size"], description["channel"]
+    module = ConvNet(classes=description["params"][-1][1][0], **variant)
+    network = from_flax(module, (side, side, channel))
+    seed = description.get("params_seed", 4000)
+    params = golden.convnet_params(description["params"], seed, batch_norm)
+    return network._replace(init=lambda key: (params, network.init(key)[1]))
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", CONVNETS)
+def test_convnet_logits(name, precise, tolerance):
+    with jax.enable_x64(precise):
+        arrays, descriptions = golden.load("networks")
+        description = descriptions[name]
+        variant = name.removeprefix("ConvNet")[:-4]
+        network = golden_network(description, variant == "BN", **VARIANTS[variant])
+        params, stats = network.init(jax.random.key(0))
+        shape = (description["channel"], description["size"], description["size"])
+        draw = lambda seed, n: np.random.RandomState(seed).standard_normal((n, *shape))
+        x = golden.images(draw(4999, 4))
+        logits = network.apply(params, stats, x)
+        assert golden.error(logits, arrays[f"{name}/logits"]) < tolerance
+        if variant == "BN":
+            _, stats = network.train(params, stats, golden.images(draw(4998, 16)))
+            logits = network.apply(params, stats, x)
+            expected = arrays[f"{name}/logits_after_one_train_pass"]
+            assert golden.error(logits, expected) < tolerance
+
+
+class MatchingCase(NamedTuple):
+    """A matching file's inputs, and the signals of both kinds of images."""
+
+    arrays: dict
+    network: Network
+    params: dict
+    real: tuple
+    synthetic: jax.Array
+    real_signals: dict
+    signals: dict
+    pull: Callable
+
+
+@functools.cache
+def matching_case(file, precise):
+    """Computed once a file and precision: compiling takes longer than all the rest."""
+    arrays, description = golden.load(file)
+    network = golden_network(description, width=16)
+    params, _ = network.init(jax.random.key(0))
+    real, synthetic = golden.images(arrays["real"]), golden.images(arrays["syn"])
+    signal = loss_gradient(lambda params, x: network.apply(params, {}, x))
+    of_class = jax.jit(per_class(microbatched(signal, 3), 1))
+    real_signals = of_class(params, real, condense.class_labels(real))
+    labels = condense.class_labels(synthetic)
+    signals = of_class(params, synthetic, labels)
+    pull_classes = jax.jit(per_class(pullback(signal, 3), 1))
+    pull = lambda cotangents: pull_classes(params, synthetic, labels, cotangents)
+    real = (real, condense.class_labels(real))
+    return MatchingCase(arrays, network, params, real, synthetic, real_signals, signals, pull)
+
+
+@pytest.mark.parametrize("file", ["matching_gray", "matching_rgb"])
+@PRECISIONS
+def test_class_losses_and_gradients(file, precise, tolerance):
+    with jax.enable_x64(precise):
+        case = matching_case(file, precise)
+        apply = lambda x: case.network.apply(case.params, {}, x)
+        losses = jax.vmap(lambda x, y: cross_entropy(apply(x), y))(*case.real)
+        assert golden.error(losses, case.arrays["real_loss"]) < tolerance
+        gradients, ours, theirs = case.real_signals, [], []
+        for name, (layer, leaf) in golden.convnet_layers(golden.load(file)[1]["params"]):
+            tensor = gradients[layer][leaf]
+            ours.append(jnp.linalg.norm(tensor.reshape(len(tensor), -1), axis=-1))
+            theirs.append(case.arrays[f"real_grad_norm/{name}"])
+        # as one table: biases before an instance norm have gradients of rounding noise only
+        assert golden.error(jnp.stack(ours), np.stack(theirs)) < tolerance
+        for name, layer in [("classifier.weight", "Dense_0"), ("features.0.weight", "Conv_0")]:
+            whole = case.arrays[f"real_grad/{name}"]
+            expected = np.stack([golden.from_torch(name, g, (16, 4, 4)) for g in whole])
+            assert golden.error(gradients[layer]["kernel"], expected) < tolerance
+
+
+@pytest.mark.parametrize("file", ["matching_gray", "matching_rgb"])
+@pytest.mark.parametrize("scheme", ["intra", "multi_level"])
+@pytest.mark.parametrize("metric", METRICS)
+@PRECISIONS
+def test_matching(file, scheme, metric, precise, tolerance):
+    """Loss, parts and gradient by the images, of every scheme with every distance."""
+    with jax.enable_x64(precise):
+        case = matching_case(file, precise)
+        match = jax.value_and_grad(getattr(matching, scheme)(METRICS[metric]), has_aux=True)
+        (_, info), cotangents = match(case.signals, case.real_signals)
+        assert golden.error(info.loss, case.arrays[f"{scheme}/{metric}/loss"]) < tolerance
+        assert golden.error(info.intra, case.arrays[f"intra/{metric}/loss"]) < tolerance
+        assert golden.error(info.inter, case.arrays[f"inter/{metric}/loss"]) < tolerance
+        gradient = golden.torch_images(case.pull(cotangents))
+        assert golden.error(gradient, case.arrays[f"{scheme}/{metric}/grad_syn"]) < tolerance
+        each = jax.vmap(METRICS[metric])(case.signals, case.real_signals)
+        assert golden.error(each, case.arrays[f"intra/{metric}/per_class"]) < tolerance
+
+
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_match_images(microbatch, x64):
+    """The function that a run calls, all images at once and in microbatches."""
+    case = matching_case("matching_rgb", True)
+    match = matching.multi_level(distances.cosine_l2)
+    method = condense.Method(
+        case.network, match, step_rules.fixed(0), 1, None, None, microbatch=microbatch
+    )
+    info, gradient = jax.jit(functools.partial(condense.match_images, method))(
+        case.params, {}, case.real, case.synthetic
+    )
+    assert golden.error(info.loss, case.arrays["multi_level/improved/loss"]) < 1e-9
+    gradient = golden.torch_images(gradient)
+    assert golden.error(gradient, case.arrays["multi_level/improved/grad_syn"]) < 1e-9
+
+
+@pytest.mark.parametrize("file", ["iteration_rgb", "iteration_gray_baseline"])
+@PRECISIONS
+def test_whole_iteration(file, precise, tolerance):
+    """Three outer steps with given real images; after each, the images, the loss, the network."""
+    with jax.enable_x64(precise):
+        arrays, description = golden.load(file)
+        network = golden_network(description, width=16)
+        scheme = getattr(matching, description["scheme"])
+        method = condense.Method(
+            network=network,
+            match=scheme(METRICS[description["metric"]]),
+            step_rule=step_rules.fixed(description["inner"]),
+            outer_steps=description["outer"],
+            image_optimiser=optax.sgd(0.1, 0.5),
+            network_optimiser=optax.sgd(0.01, 0.5),
+        )
+        key = jax.random.key(0)
+        start_images = golden.images(arrays["syn0"])
+        images = start_images.reshape(description["classes"], -1, *start_images.shape[1:])
+        state = condense.init(method, images)
+        carry = (images, state.optimiser, start(key, network, method.network_optimiser))
+        step = jax.jit(functools.partial(condense.outer_step, method))
+        for k in range(description["outer"]):
+            data = given_images(golden.images(arrays["real"][k]))
+            last = jnp.asarray(k == description["outer"] - 1)
+            carry, info = step(key, data, carry, jnp.asarray(k), last)
+            images = carry[0].reshape(-1, *carry[0].shape[2:])
+            assert golden.error(info.match.loss, arrays[f"loss/{k}"]) < tolerance
+            assert golden.error(golden.torch_images(images), arrays[f"syn/{k + 1}"]) < tolerance
+            assert info.inner_epochs == (0 if last else description["inner"])
+            if not last:
+                layers = golden.convnet_layers(description["params"])
+                norms = [jnp.linalg.norm(carry[2].params[a][b]) for _, (a, b) in layers]
+                assert golden.error(jnp.stack(norms), arrays[f"net_after/{k}"]) < tolerance
+
+
+def given_images(real):
+    """Normalised images as a set: float pixels that `normalise` maps back to themselves."""
+    channel = real.shape[-1]
+    counts = jnp.full(len(real), real.shape[1], jnp.int32)
+    # pixel / 255 with mean 0 and std 1 / 255 is the pixel
+    return ClassImages(real, counts, jnp.zeros(channel), jnp.full(channel, 1 / 255))
+
+
+@pytest.mark.parametrize("file", ["overfit_stops", "overfit_easy"])
+@PRECISIONS
+def test_overfit_rule(file, precise, tolerance):
+    """One case stops early, one runs into the limit of 50; every validation loss on the way."""
+    with jax.enable_x64(precise):
+        arrays, description = golden.load(file)
+        network = golden_network(description, width=16)
+        optimiser = optax.sgd(0.01, 0.5)
+        rule = step_rules.overfit(description["max_steps"])
+        one_epoch = epoch(network, optimiser, 256, None)
+        x, y = golden.images(arrays["syn"]), jnp.asarray(arrays["syn_labels"], jnp.int32)
+        val_x = golden.images(arrays["val"])
+        val_y = jnp.asarray(arrays["val_labels"], jnp.int32)
+        loss = lambda state: cross_entropy(network.apply(state.params, {}, val_x), val_y)
+
+        @jax.jit
+        def step(state, steps):
+            state, _ = one_epoch(jax.random.key(0), state, x, y)
+            return state, rule.update(steps, lambda: loss(state))
+
+        state = start(jax.random.key(0), network, optimiser)
+        steps = rule.init(jnp.asarray(0), lambda: loss(state))
+        losses = [steps.loss]
+        while rule.keep_going(steps):
+            state, steps = step(state, steps)
+            losses.append(steps.loss)
+        assert steps.epochs == arrays["steps"]
+        assert golden.error(jnp.stack(losses), arrays["val_losses"]) < tolerance
+
+
+@PRECISIONS
+def test_evaluation_training(precise, tolerance):
+    with jax.enable_x64(precise):
+        arrays, description = golden.load("evaluate_gray")
+        network = golden_network(description, width=16)
+        protocol = Protocol(epochs=description["epochs"])
+        x, y = golden.images(arrays["syn"]), jnp.asarray(arrays["syn_labels"], jnp.int32)
+        state, losses = jax.jit(lambda key: train(key, network, protocol, x, y))(jax.random.key(0))
+        assert golden.error(losses, arrays["train_losses"]) < tolerance
+        logits = network.apply(state.params, state.stats, golden.images(arrays["test"]))
+        assert golden.error(logits, arrays["test_logits"]) < tolerance
+
+
+def test_every_golden_convnet_is_covered():
+    assert len(CONVNETS) == 23
+    assert {n.removeprefix("ConvNet")[:-4] for n in CONVNETS} == set(VARIANTS)
+    assert networks.ConvNet(10).width == 128

@@ -1,0 +1,13 @@
+"""The PyTorch rival computes what the golden vectors say, so timing it is fair."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+from experiments import torch_port
+
+
+@pytest.mark.parametrize("name", torch_port.CHECKS)
+def test_agrees_with_the_golden_file(name):
+    # relative error = max |ours - golden| / max |golden|, the largest over the file's arrays
+    assert torch_port.check_file(torch_port.GOLDEN_DIR, name) < 1e-9
