@@ -1,3 +1,60 @@
-"""Dataset condensation by gradient matching, in JAX (arXiv 2208.00311)."""
+"""Dataset condensation by gradient matching, in JAX (arXiv 2208.00311).
+
+The names here are what a script needs; every equation is in the room that it belongs to:
+`distances`, `gradients`, `matching`, `step_rules`, `condense`, `evaluate`, `networks`, `data`.
+"""
+
+from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration, run
+from gm_jax.config import Config, build_method, build_network, start_state
+from gm_jax.convolution import conv2d
+from gm_jax.data import ClassImages, Dataset, by_class, denormalise, load, normalise
+from gm_jax.errors import UserError
+from gm_jax.evaluate import (
+    Protocol,
+    evaluate_sets,
+    paper_protocol,
+    random_real,
+    summarise,
+    test_set,
+    train_and_test,
+)
+from gm_jax.networks import ConvNet, Network, from_flax, from_functions
+from gm_jax.plots import save_grid
+from gm_jax.synthetic import Synthetic, condense_dataset
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ClassImages",
+    "CondenseState",
+    "Config",
+    "ConvNet",
+    "Dataset",
+    "IterationInfo",
+    "Method",
+    "Network",
+    "Protocol",
+    "Synthetic",
+    "UserError",
+    "build_method",
+    "build_network",
+    "by_class",
+    "condense_dataset",
+    "conv2d",
+    "denormalise",
+    "evaluate_sets",
+    "from_flax",
+    "from_functions",
+    "init",
+    "iteration",
+    "load",
+    "normalise",
+    "paper_protocol",
+    "random_real",
+    "run",
+    "save_grid",
+    "start_state",
+    "summarise",
+    "test_set",
+    "train_and_test",
+]

@@ -16,53 +16,19 @@ import platform
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from gm_jax.condense import CondenseState
+import gm_jax
 from gm_jax.config import Config, check
-from gm_jax.data import Dataset
 from gm_jax.errors import UserError
+from gm_jax.synthetic import Synthetic
 
 FORMAT = 1
 """Version of the run folder's layout; another one is refused."""
 
 FILES = ("config.json", "metrics.jsonl", "synthetic.npz", "grid.png", "evaluation.json")
-
-
-class Synthetic(NamedTuple):
-    """Condensed sets, and all that is needed to use them.
-
-    Attributes:
-        images: float32 `[seeds, C * ipc, height, width, channel]`, normalised, class after class.
-        labels: int32 `[C * ipc]`.
-        mean: float32 `[channel]`, of pixels in 0..1; pixel = image * std + mean.
-        std: float32 `[channel]`.
-        class_names: C strings.
-        config: the settings they were condensed with.
-    """
-
-    images: Float[np.ndarray, "seeds n h w channel"]
-    labels: Int[np.ndarray, " n"]
-    mean: Float[np.ndarray, " channel"]
-    std: Float[np.ndarray, " channel"]
-    class_names: tuple[str, ...]
-    config: Config
-
-
-def from_state(config: Config, dataset: Dataset, state: CondenseState) -> Synthetic:
-    """The sets that a run ended with."""
-    seeds, classes, ipc, *shape = state.images.shape
-    return Synthetic(
-        images=np.asarray(state.images, np.float32).reshape(seeds, classes * ipc, *shape),
-        labels=np.repeat(np.arange(classes, dtype=np.int32), ipc),
-        mean=np.asarray(dataset.train.mean, np.float32),
-        std=np.asarray(dataset.train.std, np.float32),
-        class_names=dataset.class_names,
-        config=config,
-    )
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -123,13 +89,10 @@ def write_synthetic(folder: Path, synthetic: Synthetic) -> None:
 
 
 def _described(config: Config) -> dict[str, Any]:
-    packages = ("gm_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {
-        "format": FORMAT,
-        "settings": dataclasses.asdict(config),
-        "versions": {"python": platform.python_version(), **versions},
-    }
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {"gm_jax": gm_jax.__version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in packages}
+    return {"format": FORMAT, "settings": dataclasses.asdict(config), "versions": versions}
 
 
 # --- reading --------------------------------------------------------------------------------------

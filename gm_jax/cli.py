@@ -23,27 +23,26 @@ import tyro
 from tqdm import tqdm
 
 from gm_jax import artefacts, plots
-from gm_jax.condense import IterationInfo, run
+from gm_jax.condense import IterationInfo
 from gm_jax.config import (
     NETWORKS,
     Config,
-    build_method,
     build_network,
     check,
     check_with,
     platform_microbatch,
-    start_state,
 )
 from gm_jax.data import Dataset, denormalise, load
 from gm_jax.errors import UserError
 from gm_jax.evaluate import (
     Protocol,
+    evaluate_sets,
     paper_protocol,
     random_real,
     summarise,
     test_set,
-    train_and_test,
 )
+from gm_jax.synthetic import Synthetic, condense_dataset
 
 RunFolder = Annotated[Path, tyro.conf.Positional]
 
@@ -121,12 +120,9 @@ def condense(command: Condense) -> None:
     dataset = load(config.dataset)
     check_with(config, dataset)
     artefacts.create(command.out, config, command.replace)
-    method = build_method(config, dataset)
-    keys, state = start_state(config, method, dataset)
     with progress(config.iterations, "iteration") as bar:
         log = functools.partial(_log, command.out, config, bar, time.perf_counter())
-        state = run(method, keys, dataset.train, state, config.iterations, log)
-    synthetic = artefacts.from_state(config, dataset, state)
+        synthetic = condense_dataset(config, dataset, log)
     artefacts.write_synthetic(command.out, synthetic)
     _draw(command.out / "grid.png", synthetic, 0)
     print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
@@ -174,25 +170,45 @@ def evaluate(command: Evaluate) -> None:
     protocol = paper_protocol(dataset, platform_microbatch(config.microbatch))
     if command.epochs is not None:
         protocol = protocol._replace(epochs=command.epochs)
-    key = jax.random.key(command.seed)
-    random_key, networks_key = jax.random.split(key)
-    seeds = range(config.seeds)
-    sets = {
-        "condensed": [(synthetic.images[s], synthetic.labels) for s in seeds],
-        "random real": [
-            random_real(jax.random.fold_in(random_key, s), dataset.train, config.ipc) for s in seeds
-        ],
-    }
+    random_key, networks_key = jax.random.split(jax.random.key(command.seed))
+    images, labels = _with_random_real(random_key, synthetic, dataset)
     results = {}
-    total = len(command.networks) * len(sets) * config.seeds * command.count
-    with progress(total, "network") as bar:
+    with progress(len(command.networks) * len(images) * command.count, "network") as bar:
         for name in command.networks:
-            test = functools.partial(_test_one, dataset, build_network(config, dataset), protocol)
-            results[name] = {"protocol": _describe_protocol(protocol)} | _accuracies(
-                jax.jit(test), networks_key, sets, command.count, bar
+            network = build_network(config, dataset)
+            accuracies = evaluate_sets(
+                networks_key,
+                network,
+                protocol,
+                (images, labels),
+                test_set(dataset),
+                command.count,
+                bar.update,
             )
+            results[name] = {
+                "condensed": _described(accuracies[: config.seeds]),
+                "random real": _described(accuracies[config.seeds :]),
+                "protocol": _describe_protocol(protocol),
+            }
     artefacts.write_json(command.run / "evaluation.json", results)
     _print_accuracies(results, protocol)
+
+
+def _with_random_real(
+    key: jax.Array, synthetic: Synthetic, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """The condensed sets, then as many of random real images: images and labels `[sets, ...]`."""
+    seeds, ipc = len(synthetic.images), synthetic.config.ipc
+    keys = jax.random.split(key, seeds)
+    real = [random_real(k, dataset.train, ipc) for k in keys]
+    images = np.concatenate([synthetic.images, np.stack([x for x, _ in real])])
+    labels = np.stack([synthetic.labels] * seeds + [y for _, y in real])
+    return images, labels
+
+
+def _described(accuracies: np.ndarray) -> dict[str, Any]:
+    """Every accuracy, 0..1, `[sets][networks]`, and their summary in percent."""
+    return {"accuracies": accuracies.tolist()} | summarise(accuracies)._asdict()
 
 
 def _check_evaluate(command: Evaluate) -> None:
@@ -205,24 +221,6 @@ def _check_evaluate(command: Evaluate) -> None:
             raise UserError(f"--{flag} {value}: must be 1 or more")
     if not 0 <= command.seed < 2**32:
         raise UserError(f"--seed {command.seed}: must be 0 to 2**32 - 1")
-
-
-def _test_one(dataset: Dataset, network, protocol: Protocol, key, x, y):
-    return train_and_test(key, network, protocol, x, y, *test_set(dataset))
-
-
-def _accuracies(test, key, sets: dict[str, list], count: int, bar: tqdm) -> dict[str, Any]:
-    """For each kind of set: every network's accuracy, `[sets][networks]`, and their summary."""
-    results = {}
-    for kind, of_kind in sets.items():
-        accuracies = np.zeros((len(of_kind), count))
-        for number, (x, y) in enumerate(of_kind):
-            keys = jax.random.split(jax.random.fold_in(key, number), count)
-            for network in range(count):
-                accuracies[number, network] = test(keys[network], x, y)
-                bar.update()
-        results[kind] = {"accuracies": accuracies.tolist()} | summarise(accuracies)._asdict()
-    return results
 
 
 def _describe_protocol(protocol: Protocol) -> dict[str, Any]:
@@ -254,10 +252,9 @@ def show(command: Show) -> None:
     print(path)
 
 
-def _draw(path: Path, synthetic: artefacts.Synthetic, number: int) -> None:
-    images = synthetic.images[number]
+def _draw(path: Path, synthetic: Synthetic, number: int) -> None:
     with artefacts.atomic(path) as draft:
-        plots.save_grid(draft, images, synthetic.mean, synthetic.std, synthetic.class_names)
+        plots.save_grid(draft, synthetic, number)
 
 
 def export(command: Export) -> None:
@@ -281,7 +278,7 @@ def export(command: Export) -> None:
     print(f"{pixels.shape[0] * pixels.shape[1]} images: {out}")
 
 
-def _write_export(folder: Path, pixels: np.ndarray, synthetic: artefacts.Synthetic) -> None:
+def _write_export(folder: Path, pixels: np.ndarray, synthetic: Synthetic) -> None:
     np.savez_compressed(folder / "images.npz", images=pixels, labels=synthetic.labels)
     for number, of_set in enumerate(pixels):
         for index, (image, label) in enumerate(zip(of_set, synthetic.labels)):
@@ -329,8 +326,9 @@ def parse(arguments: Sequence[str] | None) -> Any:
     except SystemExit as leave:
         if not leave.code:
             raise
-        # tyro draws its complaints in a box; what stands in it is one line's worth
-        words = re.sub(r"[│╭╮╰╯─]+", " ", complaint.getvalue()).split()
+        # tyro draws its complaints in a box, of lines or of ASCII: what stands in it is one line
+        box = r"[│╭╮╰╯─]+|^\||\|$|\+?-{3,}\+?"
+        words = re.sub(box, " ", complaint.getvalue(), flags=re.MULTILINE).split()
         raise UserError(" ".join(words)) from None
 
 
@@ -341,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parse(arguments)
         work[type(command)](command)
     except UserError as error:
+        print(f"gm-jax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
         print(f"gm-jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

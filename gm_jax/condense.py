@@ -272,7 +272,7 @@ def run(
         method: the equations.
         keys: a run's key a seed.
         data: the real images.
-        state: with a leading seeds axis on every array.
+        state: with a leading seeds axis on every array; given up, its buffers are used again.
         iterations: how many.
         log: called with each iteration's number (from 0) and info `[seeds, outer_steps]`, one
             iteration late, so that the device never waits for the host.

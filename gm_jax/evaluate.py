@@ -1,12 +1,13 @@
 """Evaluation: how well fresh networks do that were trained on a small set alone."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from gm_jax.augment import Augment, crop_scale_rotate
 from gm_jax.data import ClassImages, Dataset, draw_classes, normalise
@@ -108,9 +109,12 @@ def random_real(
 ) -> tuple[Float[Array, "n h w c"], Int[Array, " n"]]:
     """`ipc` random real images a class, the rival of every condensed set.
 
-    A class with fewer than `ipc` images gives them all; its missing ones are labelled -1.
+    A class with fewer than `ipc` images gives them all, and repeats of them labelled -1.
     """
     x, y = draw_classes(key, data, ipc)
+    drawn = y.shape[1]
+    place = jnp.arange(ipc)
+    x, y = x[:, place % drawn], jnp.where((place < drawn)[None], y[:, place % drawn], -1)
     return x.reshape(-1, *x.shape[2:]), y.reshape(-1)
 
 
@@ -120,6 +124,37 @@ def test_set(dataset: Dataset) -> tuple[Float[Array, "m h w c"], Int[Array, " m"
     return normalise(images, dataset.train.mean, dataset.train.std), jnp.asarray(
         dataset.test_labels
     )
+
+
+def evaluate_sets(
+    key: Key[Array, ""],
+    network: Network,
+    protocol: Protocol,
+    sets: tuple[Float[ArrayLike, "sets n h w c"], Int[ArrayLike, "..."]],
+    test: tuple[Float[Array, "m h w c"], Int[Array, " m"]],
+    count: int,
+    log: Callable[[], None] = lambda: None,
+) -> Float[np.ndarray, "sets count"]:
+    """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
+
+    Args:
+        key: of the networks.
+        network, protocol: what is trained, and how.
+        sets: images, and labels `[n]` for all sets or `[sets, n]`.
+        test: images and labels to test on.
+        count: networks a set.
+        log: called after each network.
+    """
+    run = jax.jit(lambda key, x, y, test: train_and_test(key, network, protocol, x, y, *test))
+    images = jnp.asarray(sets[0])
+    labels = jnp.broadcast_to(jnp.asarray(sets[1]), images.shape[:2])
+    accuracies = np.zeros((len(images), count))
+    for number, (x, y) in enumerate(zip(images, labels)):
+        keys = jax.random.split(jax.random.fold_in(key, number), count)
+        for repeat in range(count):
+            accuracies[number, repeat] = run(keys[repeat], x, y, test)
+            log()
+    return accuracies
 
 
 class Summary(NamedTuple):

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from gm_jax.data import denormalise
+from gm_jax.synthetic import Synthetic
 
 
 def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -23,19 +24,14 @@ def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.nd
     return canvas
 
 
-def save_grid(
-    path: Path,
-    images: Float[np.ndarray, "n h w channel"],
-    mean: Float[np.ndarray, " channel"],
-    std: Float[np.ndarray, " channel"],
-    class_names: tuple[str, ...],
-) -> None:
-    """A PNG of normalised images, class-major: a row a class, its name beside it.
+def save_grid(path: Path | str, synthetic: Synthetic, number: int = 0) -> None:
+    """A PNG of one of a run's sets: a row a class, its name beside it.
 
     De-normalised and clipped for the picture only.
     """
-    pixels = denormalise(images, mean, std)
-    classes, ipc = len(class_names), len(images) // len(class_names)
+    pixels = denormalise(synthetic.images[number], synthetic.mean, synthetic.std)
+    class_names = synthetic.class_names
+    classes, ipc = len(class_names), len(pixels) // len(class_names)
     h, w = pixels.shape[1:3]
     canvas = mosaic(pixels.reshape(classes, ipc, *pixels.shape[1:]))
     inches = 0.55  # an image's height

@@ -1,5 +1,7 @@
 """Strict for all tests: ranks are never promoted silently, shapes and types are checked."""
 
+import os
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -15,8 +17,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Shared by the session's processes."""
-    folder = tmp_path_factory.getbasetemp().parent / "compiled"
+    """Shared by the session's processes, whose base folders have one parent under xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 

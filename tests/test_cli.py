@@ -1,0 +1,271 @@
+"""The command line as a user meets it: what it leaves behind, and what it says to mistakes."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from gm_jax import artefacts, cli
+from gm_jax.config import CHOICES, Config
+from gm_jax.data import load, normalise
+from gm_jax.evaluate import random_real
+
+SMALL = (
+    "--dataset digits --width 8 --depth 2 --iterations 2 --batch-real 8 --ipc 2 --outer-steps 2 "
+    "--inner-epochs 3 --seeds 2 --seed 7"
+).split()
+
+
+def gm_jax(*arguments):
+    """(exit status, standard output, standard error) of a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main([str(a) for a in arguments])
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder, condensed and evaluated."""
+    folder = tmp_path_factory.mktemp("runs") / "deep" / "run"
+    assert gm_jax("condense", *SMALL, "--out", folder)[0] == 0
+    status, out, _ = gm_jax("evaluate", folder, "--count", 2, "--epochs", 3)
+    assert status == 0
+    assert "convnet   condensed" in out
+    assert "2 x 2" in out
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A run folder that a test may spoil."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in artefacts.FILES:
+        (folder / name).write_bytes((finished / name).read_bytes())
+    return folder
+
+
+# --- what a run leaves ----------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_is_promised(finished):
+    assert sorted(p.name for p in finished.iterdir()) == sorted(artefacts.FILES)
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["iterations"] == 2
+    assert set(config["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "gm_jax"}
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["iteration"], line["seed"]) for line in lines] == [(0, 7), (0, 8), (1, 7), (1, 8)]
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["intra"] + line["inter"], rel=1e-5)
+        assert len(line["inner_epochs"]) == 2
+        assert line["inner_epochs"][-1] == 0
+        assert line["seconds"] > 0
+    with np.load(finished / "synthetic.npz") as file:
+        assert file["images"].dtype == np.float32
+        assert file["images"].shape == (2, 20, 8, 8, 1)
+        assert file["labels"].tolist() == [c for c in range(10) for _ in range(2)]
+        assert file["class_names"].tolist() == [str(c) for c in range(10)]
+        assert json.loads(str(file["config"]))["settings"] == config["settings"]
+
+
+def test_evaluation_json_holds_every_accuracy(finished):
+    results = json.loads((finished / "evaluation.json").read_text())["convnet"]
+    assert results["protocol"]["epochs"] == 3
+    for kind in ("condensed", "random real"):
+        accuracies = np.array(results[kind]["accuracies"])
+        assert accuracies.shape == (2, 2)
+        assert results[kind]["mean"] == pytest.approx(100 * accuracies.mean())
+        assert results[kind]["std"] == pytest.approx(100 * accuracies.std())
+
+
+def test_the_grid_shows_the_images_a_row_a_class(finished):
+    synthetic = artefacts.read_synthetic(finished)
+    with Image.open(finished / "grid.png") as picture:
+        assert picture.height > 10 * 8
+    status, out, _ = gm_jax("show", finished, "--set", 1, "--out", finished.parent / "one.png")
+    assert (status, out.strip()) == (0, str(finished.parent / "one.png"))
+    assert len(synthetic.images) == 2
+
+
+def test_export_writes_the_pixels_as_pngs_and_npz(finished, tmp_path):
+    assert gm_jax("export", finished, "--out", tmp_path / "out")[0] == 0
+    synthetic = artefacts.read_synthetic(finished)
+    with np.load(tmp_path / "out" / "images.npz") as file:
+        pixels, labels = file["images"], file["labels"]
+    assert pixels.shape == (2, 20, 8, 8, 1)
+    # by hand: pixel = clip(round(255 (image * std + mean)))
+    real = synthetic.images * synthetic.std + synthetic.mean
+    assert np.array_equal(pixels, np.clip(np.round(real * 255), 0, 255).astype(np.uint8))
+    for number, label in enumerate(labels):
+        path = tmp_path / "out" / "set1" / str(label) / f"00{number % 2}.png"
+        with Image.open(path) as picture:
+            assert np.array_equal(np.asarray(picture), pixels[1, number, :, :, 0])
+
+
+def test_a_run_from_real_images_starts_there(tmp_path):
+    """At a tiny learning rate the images stay the real ones: all of them are in the set."""
+    arguments = [*SMALL, "--start", "real", "--image-lr", "1e-12", "--seeds", 1]
+    assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
+    synthetic = artefacts.read_synthetic(tmp_path / "run")
+    train = load("digits").train
+    normal = np.asarray(normalise(train.images, train.mean, train.std))
+    for image, label in zip(synthetic.images[0], synthetic.labels):
+        assert np.abs(normal[label] - image).max((1, 2, 3)).min() < 1e-4
+
+
+def test_python_dash_m(tmp_path):
+    command = [sys.executable, "-m", "gm_jax", "condense", "--dataset", "nope", "--out", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "gm-jax: --dataset 'nope' is unknown: choose digits, mnist5k\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_setting_and_choice(capsys):
+    with pytest.raises(SystemExit) as leave:
+        cli.main(["condense", "--help"])
+    assert leave.value.code == 0
+    shown = capsys.readouterr().out
+    for field in vars(Config()):
+        assert "--" + field.replace("_", "-") in shown
+    for choices in CHOICES.values():
+        assert all(choice in shown for choice in choices)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def assert_refused(result, *words):
+    """One line on standard error that says all of `words`, nothing on standard output, status 2."""
+    status, out, err = result
+    assert (status, out) == (2, "")
+    assert err.startswith("gm-jax: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "cifar11"], ["--dataset 'cifar11'", "digits, mnist5k"]),
+        (["--scheme", "inner"], ["--scheme 'inner'", "intra, multi-level"]),
+        (["--distance", "l3"], ["--distance 'l3'", "cosine+l2"]),
+        (["--network", "vit"], ["--network 'vit'", "convnet"]),
+        (["--step-rule", "never"], ["--step-rule 'never'", "overfit"]),
+        (["--norm", "spectral"], ["--norm 'spectral'", "instance"]),
+        (["--activation", "gelu"], ["--activation 'gelu'", "relu"]),
+        (["--pooling", "sum"], ["--pooling 'sum'", "average"]),
+        (["--start", "zeros"], ["--start 'zeros'", "noise, real"]),
+        (["--ipc", "0"], ["--ipc 0", "1 or more"]),
+        (["--ipc", "141", "--start", "real"], ["--ipc 141", "140"]),
+        (["--ipc", "two"], ["--ipc", "two"]),
+        (["--iterations", "0"], ["--iterations 0", "1 or more"]),
+        (["--iterations", "-5"], ["--iterations -5", "1 or more"]),
+        (["--image-lr", "0"], ["--image-lr 0", "above 0"]),
+        (["--image-lr", "nan"], ["--image-lr nan", "above 0"]),
+        (["--network-lr", "-0.1"], ["--network-lr -0.1", "above 0"]),
+        (["--network-momentum", "1"], ["--network-momentum 1", "below 1"]),
+        (["--batch-real", "0"], ["--batch-real 0", "1 or more"]),
+        (["--outer-steps", "0"], ["--outer-steps 0", "1 or more"]),
+        (["--inner-epochs", "-1"], ["--inner-epochs -1", "0 or more"]),
+        (["--inner-epochs", "5", "--step-rule", "schedule"], ["--inner-epochs", "schedule"]),
+        (["--inter-weight", "-1"], ["--inter-weight -1", "0 or more"]),
+        (["--inter-weight", "1", "--scheme", "intra"], ["--inter-weight", "intra"]),
+        (["--width", "0"], ["--width 0", "1 or more"]),
+        (["--width", "6", "--norm", "group"], ["--width 6", "multiple of 4"]),
+        (["--depth", "4"], ["--depth 4", "at most 3"]),
+        (["--seed", "-1"], ["--seed -1", "0 to"]),
+        (["--seeds", "0"], ["--seeds 0", "1 or more"]),
+        (["--microbatch", "-8"], ["--microbatch -8", "0 or more"]),
+        (["--colour", "red"], ["--colour"]),
+    ],
+)
+def test_wrong_settings_are_one_line_and_leave_nothing(arguments, words, tmp_path):
+    result = gm_jax("condense", "--dataset", "digits", *arguments, "--out", tmp_path / "run")
+    assert_refused(result, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_commands_are_one_line():
+    assert_refused(gm_jax("condensate"), "condensate")
+    assert_refused(gm_jax(), "{condense, evaluate, show, export}")
+    assert_refused(gm_jax("condense"), "--out")
+    assert_refused(gm_jax("evaluate"), "RUN")
+
+
+def test_a_run_is_replaced_only_on_request(finished, copy):
+    before = (copy / "synthetic.npz").read_bytes()
+    assert_refused(gm_jax("condense", *SMALL, "--out", copy), str(copy), "--replace")
+    assert (copy / "synthetic.npz").read_bytes() == before
+    assert gm_jax("condense", *SMALL, "--seeds", 1, "--out", copy, "--replace")[0] == 0
+    assert not (copy / "evaluation.json").exists()  # it was of the run that is gone
+    assert len(artefacts.read_synthetic(copy).images) == 1
+
+
+def test_folders_that_cannot_be_written_or_hold_something_else(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path / "file"), "file")
+    assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path / "file" / "run"), "file/run")
+    assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path), "not empty")
+    assert_refused(gm_jax("condense", *SMALL, "--out", "/proc/run"), "/proc/run", "cannot be")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["show"], ["export", "--out", "nowhere"]])
+def test_run_folders_that_are_none(command, copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, *rest = command
+    assert_refused(gm_jax(name, tmp_path / "missing", *rest), "missing", "no folder")
+    (tmp_path / "empty").mkdir()
+    assert_refused(gm_jax(name, tmp_path / "empty", *rest), "not a run folder")
+    data = (copy / "synthetic.npz").read_bytes()
+    for spoiled in (data[: len(data) // 2], b"", b"not a zip", data[:-30]):
+        (copy / "synthetic.npz").write_bytes(spoiled)
+        assert_refused(gm_jax(name, copy, *rest), "synthetic.npz", "damaged")
+    (copy / "synthetic.npz").unlink()
+    assert_refused(gm_jax(name, copy, *rest), "not finished")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def change(folder, **arrays):
+    with np.load(folder / "synthetic.npz") as file:
+        changed = dict(file) | arrays
+    np.savez(folder / "synthetic.npz", **changed)
+
+
+def test_run_folders_of_another_version_or_shape(copy):
+    with np.load(copy / "synthetic.npz") as file:
+        described, images = json.loads(str(file["config"])), file["images"]
+    newer = np.array(json.dumps(described | {"format": 99}))
+    change(copy, config=newer)
+    assert_refused(gm_jax("show", copy), "format 99", "reads 1")
+    change(copy, config=np.array(json.dumps(described)), images=images[:, :, :7])
+    assert_refused(gm_jax("evaluate", copy), "(7, 8, 1)", "(8, 8, 1)")
+    change(copy, images=images[:, :-1])
+    assert_refused(gm_jax("show", copy), "images are float32 (2, 19, 8, 8, 1)")
+    change(copy, images=np.array([{"a": 1}], object))
+    assert_refused(gm_jax("show", copy), "damaged")
+
+
+def test_wrong_evaluation_settings(finished):
+    assert_refused(gm_jax("evaluate", finished, "--count", 0), "--count 0", "1 or more")
+    assert_refused(gm_jax("evaluate", finished, "--epochs", 0), "--epochs 0", "1 or more")
+    assert_refused(gm_jax("evaluate", finished, "--networks", "vit"), "'vit'", "convnet")
+    assert_refused(gm_jax("evaluate", finished, "--seed", -1), "--seed -1")
+    assert_refused(gm_jax("show", finished, "--set", 2), "--set 2", "0 to 1")
+    assert_refused(gm_jax("export", finished, "--out", finished), "not an empty folder")
+
+
+def test_random_real_sets_of_more_images_than_a_class_has():
+    """digits trains on 140 a class: at 150, ten a class are repeats that count nothing."""
+    x, y = random_real(jax.random.key(0), load("digits").train, 150)
+    assert x.shape == (1500, 8, 8, 1)
+    assert np.bincount(np.asarray(y) + 1).tolist() == [100] + [140] * 10
