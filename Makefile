@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
 	  --step-rule overfit --iterations 40 --batch-real 16 --out runs/demo --replace
-	$(BIN)/gm-jax evaluate runs/demo --count 3 --epochs 200
+	$(BIN)/gm-jax evaluate runs/demo --count 3 --epochs 150
 
 test: .venv/installed-dev
 	$(BIN)/pytest -n 2

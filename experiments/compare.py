@@ -5,7 +5,7 @@
 
 Ten classes of 28x28 grey noise (speed does not depend on what the pixels show), ConvNet 128,
 multi-level, cosine+l2, fixed step rule with the paper's inner epochs after each outer step.  The
-port is checked against the golden vectors first.  Compilation and data loading are not in the times.
+port is checked against the golden vectors first.  Compiling and loading data are not in the times.
 """
 
 import dataclasses

@@ -44,7 +44,7 @@ from gm_jax.evaluate import (
 )
 from gm_jax.synthetic import Synthetic, condense_dataset
 
-RunFolder = Annotated[Path, tyro.conf.Positional]
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 @dataclasses.dataclass(frozen=True)
