@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,24 +45,37 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def create(folder: Path, config: Config, replace: bool) -> None:
-    """Makes a run folder and writes its config; a run that is there goes only if `replace`.
+    """Makes a run folder and writes its config; a finished run that is there goes if `replace`.
 
     Raises:
-        UserError: the folder holds a run, holds something else, or cannot be written.
+        UserError: the folder holds a finished run, holds something else, or cannot be written.
     """
-    present = [name for name in FILES if (folder / name).exists()]
-    if present and not replace:
-        raise UserError(f"--out {folder} already holds a run: name another, or add --replace")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not present and any(folder.iterdir()):
+        if any(folder.iterdir()) and not _is_run(folder):
             raise UserError(f"--out {folder} is not empty and holds no run: name another folder")
-        for name in present:
-            (folder / name).unlink()
-        write_json(folder / "config.json", _described(config))
+        if (folder / "synthetic.npz").exists() and not replace:
+            raise UserError(f"--out {folder} already holds a run: name another, or add --replace")
+        discard(folder)
+        write_json(folder / "config.json", described(config))
         (folder / "metrics.jsonl").touch()
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror}") from error
+
+
+def discard(folder: Path) -> None:
+    """Deletes a run's files, and nothing else."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether config.json is one of ours: other programs have files of that name as well."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return {"format", "settings"} <= set(config)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,13 +94,14 @@ def write_synthetic(folder: Path, synthetic: Synthetic) -> None:
     """synthetic.npz; arrays and text only, nothing pickled."""
     arrays = synthetic._asdict() | {
         "class_names": np.array(synthetic.class_names),
-        "config": np.array(json.dumps(_described(synthetic.config))),
+        "config": np.array(json.dumps(described(synthetic.config))),
     }
     with atomic(folder / "synthetic.npz") as draft:
         np.savez_compressed(draft, **arrays)
 
 
-def _described(config: Config) -> dict[str, Any]:
+def described(config: Config) -> dict[str, Any]:
+    """The settings, and the versions that run now."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     versions = {"gm_jax": gm_jax.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in packages}
@@ -117,23 +130,31 @@ def read_synthetic(folder: Path) -> Synthetic:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return _synthetic_from(dict(arrays))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise UserError(f"{path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a foreign or damaged file makes its readers raise
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
 
 
 def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
-    described = json.loads(str(arrays["config"]))
-    if described["format"] != FORMAT:
-        raise UserError(f"format {described['format']}, this version reads {FORMAT}")
-    config = Config(**described["settings"])
+    found = json.loads(str(arrays["config"]))
+    if found["format"] != FORMAT:
+        raise UserError(f"format {found['format']}, this version reads {FORMAT}")
+    config = Config(**found["settings"])
     check(config)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])
     expected = (config.seeds, len(names) * config.ipc)
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[:2] != expected:
         raise UserError(f"images are {images.dtype} {images.shape}, expected float32 {expected}..")
-    if not np.array_equal(labels, np.repeat(np.arange(len(names)), config.ipc)):
+    if labels.dtype != np.int32 or not np.array_equal(
+        labels, np.repeat(np.arange(len(names)), config.ipc)
+    ):
         raise UserError(f"labels are not {config.ipc} of each of {len(names)} classes in order")
-    return Synthetic(images, labels, arrays["mean"], arrays["std"], names, config)
+    channel = images.shape[-1]
+    mean, std = (np.asarray(arrays[name], np.float32) for name in ("mean", "std"))
+    if channel not in (1, 3) or mean.shape != (channel,) or std.shape != (channel,):
+        raise UserError(f"{channel} channels, mean {mean.shape}, std {std.shape}: must be 1 or 3")
+    if not all(np.isfinite(a).all() for a in (images, mean, std)):
+        raise UserError("images, mean or std are not finite")
+    return Synthetic(images, labels, mean, std, names, config)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from gm_jax import artefacts, plots
 from gm_jax.condense import IterationInfo
 from gm_jax.config import (
-    NETWORKS,
+    MOST,
     Config,
     build_network,
     check,
@@ -55,20 +55,19 @@ class Condense:
     out: Path
     """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
     replace: bool = False
-    """Replace the run that the folder holds."""
+    """Replace the finished run that the folder holds; its files go at the start."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Train fresh networks on a run's images, and on as many random real ones; print accuracies.
 
-    Writes evaluation.json into the run folder, in place of an earlier one.
+    The networks are of the run's own architecture.  Writes evaluation.json into the run folder, in
+    place of an earlier one.
     """
 
     run: RunFolder
     """Run folder that condense wrote."""
-    networks: tuple[str, ...] = NETWORKS
-    """Architectures: convnet (with the width, depth, ... of the run)."""
     count: int = 20
     """Fresh networks a set."""
     epochs: int | None = None
@@ -120,9 +119,13 @@ def condense(command: Condense) -> None:
     dataset = load(config.dataset)
     check_with(config, dataset)
     artefacts.create(command.out, config, command.replace)
-    with progress(config.iterations, "iteration") as bar:
-        log = functools.partial(_log, command.out, config, bar, time.perf_counter())
-        synthetic = condense_dataset(config, dataset, log)
+    try:
+        with progress(config.iterations, "iteration") as bar:
+            log = functools.partial(_log, command.out, config, bar, time.perf_counter())
+            synthetic = condense_dataset(config, dataset, log)
+    except UserError:
+        artefacts.discard(command.out)
+        raise
     artefacts.write_synthetic(command.out, synthetic)
     _draw(command.out / "grid.png", synthetic, 0)
     print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
@@ -149,7 +152,8 @@ def _log(
     if not np.isfinite(means.loss).all():
         raise UserError(
             f"the loss is not finite at iteration {number}: "
-            f"try a smaller --image-lr than {config.image_lr}"
+            f"try a smaller --image-lr than {config.image_lr:g} "
+            f"or --network-lr than {config.network_lr:g}"
         )
     artefacts.append_metrics(folder, rows)
     bar.set_postfix(loss=f"{means.loss.mean():.4g}", refresh=False)
@@ -172,25 +176,22 @@ def evaluate(command: Evaluate) -> None:
         protocol = protocol._replace(epochs=command.epochs)
     random_key, networks_key = jax.random.split(jax.random.key(command.seed))
     images, labels = _with_random_real(random_key, synthetic, dataset)
-    results = {}
-    with progress(len(command.networks) * len(images) * command.count, "network") as bar:
-        for name in command.networks:
-            network = build_network(config, dataset)
-            accuracies = evaluate_sets(
-                networks_key,
-                network,
-                protocol,
-                (images, labels),
-                test_set(dataset),
-                command.count,
-                bar.update,
-            )
-            results[name] = {
-                "condensed": _described(accuracies[: config.seeds]),
-                "random real": _described(accuracies[config.seeds :]),
-                "protocol": _describe_protocol(protocol),
-            }
-    artefacts.write_json(command.run / "evaluation.json", results)
+    with progress(len(images) * command.count, "network") as bar:
+        network = build_network(config, dataset)
+        test = test_set(dataset)
+        accuracies = evaluate_sets(
+            networks_key, network, protocol, (images, labels), test, command.count, bar.update
+        )
+    results = {
+        config.network: {
+            "condensed": _summarised(accuracies[: config.seeds]),
+            "random real": _summarised(accuracies[config.seeds :]),
+            "protocol": _describe_protocol(protocol),
+        }
+    }
+    ran = {"count": command.count, "seed": command.seed}
+    ran["versions"] = artefacts.described(config)["versions"]
+    artefacts.write_json(command.run / "evaluation.json", results | {"ran": ran})
     _print_accuracies(results, protocol)
 
 
@@ -206,19 +207,16 @@ def _with_random_real(
     return images, labels
 
 
-def _described(accuracies: np.ndarray) -> dict[str, Any]:
+def _summarised(accuracies: np.ndarray) -> dict[str, Any]:
     """Every accuracy, 0..1, `[sets][networks]`, and their summary in percent."""
     return {"accuracies": accuracies.tolist()} | summarise(accuracies)._asdict()
 
 
 def _check_evaluate(command: Evaluate) -> None:
-    for name in command.networks:
-        if name not in NETWORKS:
-            raise UserError(f"--networks {name!r} is unknown: choose {', '.join(NETWORKS)}")
     for flag in ("count", "epochs"):
         value = getattr(command, flag)
-        if value is not None and value < 1:
-            raise UserError(f"--{flag} {value}: must be 1 or more")
+        if value is not None and not 1 <= value <= MOST:
+            raise UserError(f"--{flag} {value}: must be 1 to {MOST}")
     if not 0 <= command.seed < 2**32:
         raise UserError(f"--seed {command.seed}: must be 0 to 2**32 - 1")
 
@@ -245,6 +243,8 @@ def show(command: Show) -> None:
     if not 0 <= command.set < len(synthetic.images):
         raise UserError(f"--set {command.set}: the run has sets 0 to {len(synthetic.images) - 1}")
     path = command.out or command.run / "grid.png"
+    if path.name in artefacts.FILES and path.name != "grid.png":
+        raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:
         _draw(path, synthetic, command.set)
     except OSError as error:
@@ -270,7 +270,7 @@ def export(command: Export) -> None:
         try:
             _write_export(draft, pixels, synthetic)
             draft.chmod(0o755)
-            os.replace(draft, out)
+            os.replace(draft, out.resolve())
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
@@ -334,6 +334,9 @@ def parse(arguments: Sequence[str] | None) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold any byte
     work = {Condense: condense, Evaluate: evaluate, Show: show, Export: export}
     try:
         command = parse(arguments)
@@ -344,7 +347,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"gm-jax: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
+            raise
+        print("gm-jax: out of memory: try smaller sizes or --microbatch", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("gm-jax: interrupted; nothing was finished", file=sys.stderr)
+        print("gm-jax: interrupted", file=sys.stderr)
         return 130
     return 0

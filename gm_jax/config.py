@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +14,7 @@ import optax
 from jaxtyping import Array, Key
 
 from gm_jax import condense, matching, networks, step_rules
-from gm_jax.data import DATASETS, Dataset
+from gm_jax.data import Dataset
 from gm_jax.distances import DISTANCES
 from gm_jax.errors import UserError
 
@@ -39,7 +41,6 @@ STEP_RULES = ("fixed", "schedule", "overfit")
 STARTS: dict[str, Callable] = {"noise": condense.noise_images, "real": condense.real_images}
 
 CHOICES: dict[str, Iterable[str]] = {
-    "dataset": DATASETS,
     "scheme": SCHEMES,
     "distance": DISTANCES,
     "step_rule": STEP_RULES,
@@ -50,6 +51,9 @@ CHOICES: dict[str, Iterable[str]] = {
     "start": STARTS,
 }
 """The settings that name one of a few things, and what they may name."""
+
+MOST = 10**6
+"""The largest count of anything: a slip of the finger beyond it ends in a message, not a crash."""
 
 MICROBATCH = {"cpu": 8}
 """Images at a time, by platform: on a CPU few enough for the cache (docs/performance.md)."""
@@ -119,28 +123,39 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises `UserError` for the first setting that is not allowed on any data set."""
+    for field, kind in typing.get_type_hints(Config).items():
+        _check_type(field, getattr(config, field), kind)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value not in allowed:
             raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
     for field in ("ipc", "iterations", "batch_real", "batch_train", "width", "depth", "seeds"):
-        _require(config, field, lambda n: n >= 1, "1 or more")
-    _require(config, "outer_steps", lambda n: n >= 1, "1 or more")
-    _require(config, "inner_epochs", lambda n: n >= 0, "0 or more")
+        _require(config, field, lambda n: 1 <= n <= MOST, f"1 to {MOST}")
+    _require(config, "outer_steps", lambda n: 1 <= n <= MOST, f"1 to {MOST}")
+    for field in ("inner_epochs", "microbatch"):
+        _require(config, field, lambda n: 0 <= n <= MOST, f"0 to {MOST}")
     for field in ("image_lr", "network_lr"):
-        _require(config, field, lambda x: 0 < x < math.inf, "above 0")
+        _require(config, field, lambda x: 0 < x < 1e30, "above 0 and below 1e30")
     for field in ("image_momentum", "network_momentum"):
         _require(config, field, lambda x: 0 <= x < 1, "0 or more and below 1")
-    _require(config, "inter_weight", lambda x: 0 <= x < math.inf, "0 or more")
-    _require(config, "microbatch", lambda n: n >= 0, "0 or more")
+    _require(config, "inter_weight", lambda x: 0 <= x < 1e30, "0 or more and below 1e30")
     _require(config, "seed", lambda n: n >= 0 and n + config.seeds <= 2**32, "0 to 2**32 - seeds")
     _check_used(config)
+
+
+def _check_type(field: str, value: object, kind: Any) -> None:
+    """Settings read from a file may be of any type."""
+    kind = kind | int if isinstance(0.0, kind) else kind  # a whole number is a float too
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise UserError(f"{_flag(field)} {value!r} is of the wrong type")
 
 
 def _check_used(config: Config) -> None:
     """Refuses settings that would change nothing."""
     if config.inner_epochs is not None and config.step_rule == "schedule":
         raise UserError("--inner-epochs has no meaning with --step-rule schedule")
+    if config.inner_epochs is not None and outer_steps(config) == 1:
+        raise UserError("--inner-epochs has no meaning with one outer step: see --outer-steps")
     if config.inter_weight is not None and config.scheme == "intra":
         raise UserError("--inter-weight has no meaning with --scheme intra")
     if config.norm == "group" and config.width % 4:
@@ -192,18 +207,22 @@ def build_network(config: Config, dataset: Dataset) -> networks.Network:
 
 def build_method(config: Config, dataset: Dataset) -> condense.Method:
     """The equations that these settings stand for."""
-    outer_steps, _ = step_rules.paper_steps(config.ipc)
     return condense.Method(
         network=build_network(config, dataset),
         match=_build_match(config),
         step_rule=_build_step_rule(config),
-        outer_steps=config.outer_steps or outer_steps,
+        outer_steps=outer_steps(config),
         image_optimiser=optax.sgd(config.image_lr, config.image_momentum),
         network_optimiser=optax.sgd(config.network_lr, config.network_momentum),
         batch_real=config.batch_real,
         batch_train=config.batch_train,
         microbatch=platform_microbatch(config.microbatch),
     )
+
+
+def outer_steps(config: Config) -> int:
+    """Image updates an iteration: as set, or the paper's for this ipc."""
+    return config.outer_steps or step_rules.paper_steps(config.ipc)[0]
 
 
 def platform_microbatch(setting: int | None) -> int | None:

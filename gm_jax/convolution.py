@@ -128,9 +128,7 @@ def _all_at_once(function: Callable) -> Callable:
 def _define(name: str, shape: Callable, cpu: Callable, elsewhere: Callable) -> Primitive:
     primitive = Primitive(name)
     primitive.def_abstract_eval(shape)
-    primitive.def_impl(
-        lambda a, b, *, padding: jax.jit(functools.partial(primitive.bind, padding=padding))(a, b)
-    )
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="padding"))
     lower = functools.partial(mlir.lower_fun, multiple_results=False)
     mlir.register_lowering(primitive, lower(elsewhere))
     mlir.register_lowering(primitive, lower(cpu), platform="cpu")

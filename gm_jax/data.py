@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from gm_jax.errors import UserError
 
@@ -127,7 +127,7 @@ def draw_mixed(
 
 def by_class(
     images: UInt8[np.ndarray, "n h w channel"],
-    labels: Int[np.ndarray, " n"],
+    labels: Shaped[np.ndarray, " n"],
     classes: int,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> ClassImages:
@@ -135,12 +135,19 @@ def by_class(
 
     Args:
         images: uint8 pixels.
-        labels: 0 <= label < classes.
+        labels: whole numbers, 0 <= label < classes.
         classes: C.
         statistics: (mean, std) a channel; `None` measures them on these images.
+
+    Raises:
+        UserError: labels of another kind, or a class without an image.
     """
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"labels are {labels.dtype}, must be whole numbers")
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+        raise UserError(f"labels must be 0 to {classes - 1}")
     counts = np.bincount(labels, minlength=classes)
-    if len(counts) != classes or counts.min() == 0:
+    if counts.min() == 0:
         raise UserError(f"every class of 0..{classes - 1} needs an image; counts are {counts}")
     rows = np.zeros((classes, counts.max(), *images.shape[1:]), np.uint8)
     for label, count in enumerate(counts):
@@ -201,5 +208,5 @@ DATASETS: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "mnist5k": 
 def load(name: str) -> Dataset:
     """The data set of that name; `UserError` if there is none."""
     if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
+        raise UserError(f"data set {name!r} is unknown: choose {', '.join(DATASETS)}")
     return DATASETS[name]()

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from gm_jax.condense import IterationInfo, run
 from gm_jax.config import Config, build_method, check, check_with, start_state
 from gm_jax.data import Dataset
+from gm_jax.errors import UserError
 
 
 class Synthetic(NamedTuple):
@@ -44,7 +45,7 @@ def condense_dataset(
         log: called with each iteration's number (from 0) and info `[seeds, outer_steps]`.
 
     Raises:
-        UserError: a setting is not allowed.
+        UserError: a setting is not allowed, or the images diverged.
     """
     check(config)
     check_with(config, dataset)
@@ -52,8 +53,11 @@ def condense_dataset(
     keys, state = start_state(config, method, dataset)
     state = run(method, keys, dataset.train, state, config.iterations, log)
     seeds, classes, ipc, *shape = state.images.shape
+    images = np.asarray(state.images, np.float32).reshape(seeds, classes * ipc, *shape)
+    if not np.isfinite(images).all():
+        raise UserError("the images are not finite any more: try smaller learning rates")
     return Synthetic(
-        images=np.asarray(state.images, np.float32).reshape(seeds, classes * ipc, *shape),
+        images=images,
         labels=np.repeat(np.arange(classes, dtype=np.int32), ipc),
         mean=np.asarray(dataset.train.mean, np.float32),
         std=np.asarray(dataset.train.std, np.float32),

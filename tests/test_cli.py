@@ -124,7 +124,7 @@ def test_python_dash_m(tmp_path):
     command = [sys.executable, "-m", "gm_jax", "condense", "--dataset", "nope", "--out", "x"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert done.stderr == "gm-jax: --dataset 'nope' is unknown: choose digits, mnist5k\n"
+    assert done.stderr == "gm-jax: data set 'nope' is unknown: choose digits, mnist5k\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -155,7 +155,7 @@ def assert_refused(result, *words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--dataset", "cifar11"], ["--dataset 'cifar11'", "digits, mnist5k"]),
+        (["--dataset", "cifar11"], ["data set 'cifar11'", "digits, mnist5k"]),
         (["--scheme", "inner"], ["--scheme 'inner'", "intra, multi-level"]),
         (["--distance", "l3"], ["--distance 'l3'", "cosine+l2"]),
         (["--network", "vit"], ["--network 'vit'", "convnet"]),
@@ -164,27 +164,30 @@ def assert_refused(result, *words):
         (["--activation", "gelu"], ["--activation 'gelu'", "relu"]),
         (["--pooling", "sum"], ["--pooling 'sum'", "average"]),
         (["--start", "zeros"], ["--start 'zeros'", "noise, real"]),
-        (["--ipc", "0"], ["--ipc 0", "1 or more"]),
+        (["--ipc", "0"], ["--ipc 0", "1 to"]),
         (["--ipc", "141", "--start", "real"], ["--ipc 141", "140"]),
         (["--ipc", "two"], ["--ipc", "two"]),
-        (["--iterations", "0"], ["--iterations 0", "1 or more"]),
-        (["--iterations", "-5"], ["--iterations -5", "1 or more"]),
+        (["--iterations", "0"], ["--iterations 0", "1 to"]),
+        (["--iterations", "-5"], ["--iterations -5", "1 to"]),
         (["--image-lr", "0"], ["--image-lr 0", "above 0"]),
         (["--image-lr", "nan"], ["--image-lr nan", "above 0"]),
         (["--network-lr", "-0.1"], ["--network-lr -0.1", "above 0"]),
         (["--network-momentum", "1"], ["--network-momentum 1", "below 1"]),
-        (["--batch-real", "0"], ["--batch-real 0", "1 or more"]),
-        (["--outer-steps", "0"], ["--outer-steps 0", "1 or more"]),
-        (["--inner-epochs", "-1"], ["--inner-epochs -1", "0 or more"]),
+        (["--batch-real", "0"], ["--batch-real 0", "1 to"]),
+        (["--outer-steps", "0"], ["--outer-steps 0", "1 to"]),
+        (["--inner-epochs", "-1"], ["--inner-epochs -1", "0 to"]),
         (["--inner-epochs", "5", "--step-rule", "schedule"], ["--inner-epochs", "schedule"]),
+        (["--inner-epochs", "5", "--ipc", "1"], ["--inner-epochs", "one outer step"]),
+        (["--outer-steps", "3000000000"], ["--outer-steps 3000000000", "1 to 1000000"]),
+        (["--image-lr", "1e400"], ["--image-lr inf", "below 1e30"]),
         (["--inter-weight", "-1"], ["--inter-weight -1", "0 or more"]),
         (["--inter-weight", "1", "--scheme", "intra"], ["--inter-weight", "intra"]),
-        (["--width", "0"], ["--width 0", "1 or more"]),
+        (["--width", "0"], ["--width 0", "1 to"]),
         (["--width", "6", "--norm", "group"], ["--width 6", "multiple of 4"]),
         (["--depth", "4"], ["--depth 4", "at most 3"]),
         (["--seed", "-1"], ["--seed -1", "0 to"]),
-        (["--seeds", "0"], ["--seeds 0", "1 or more"]),
-        (["--microbatch", "-8"], ["--microbatch -8", "0 or more"]),
+        (["--seeds", "0"], ["--seeds 0", "1 to"]),
+        (["--microbatch", "-8"], ["--microbatch -8", "0 to"]),
         (["--colour", "red"], ["--colour"]),
     ],
 )
@@ -192,6 +195,14 @@ def test_wrong_settings_are_one_line_and_leave_nothing(arguments, words, tmp_pat
     result = gm_jax("condense", "--dataset", "digits", *arguments, "--out", tmp_path / "run")
     assert_refused(result, *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_says_so_and_leaves_nothing(tmp_path):
+    arguments = [*SMALL, "--image-lr", "1e29", "--out", tmp_path / "run"]
+    status, _, err = gm_jax("condense", *arguments)
+    assert status == 2
+    assert "not finite" in err.splitlines()[-1]
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_wrong_commands_are_one_line():
@@ -217,6 +228,16 @@ def test_folders_that_cannot_be_written_or_hold_something_else(tmp_path):
     assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path), "not empty")
     assert_refused(gm_jax("condense", *SMALL, "--out", "/proc/run"), "/proc/run", "cannot be")
     assert (tmp_path / "file").read_text() == "mine"
+    foreign = tmp_path / "project"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"mine": 1}')
+    assert_refused(gm_jax("condense", *SMALL, "--out", foreign, "--replace"), "holds no run")
+    assert (foreign / "config.json").read_text() == '{"mine": 1}'
+
+
+def test_an_unfinished_run_is_in_nobodys_way(copy):
+    (copy / "synthetic.npz").unlink()
+    assert gm_jax("condense", *SMALL, "--out", copy)[0] == 0
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["show"], ["export", "--out", "nowhere"]])
@@ -251,14 +272,25 @@ def test_run_folders_of_another_version_or_shape(copy):
     assert_refused(gm_jax("evaluate", copy), "(7, 8, 1)", "(8, 8, 1)")
     change(copy, images=images[:, :-1])
     assert_refused(gm_jax("show", copy), "images are float32 (2, 19, 8, 8, 1)")
+    for settings in ({"width": None}, {"width": 8.5}, {"seeds": True}, {"ipc": "2"}, {"new": 1}):
+        spoiled = described | {"settings": described["settings"] | settings}
+        change(copy, images=images, config=np.array(json.dumps(spoiled)))
+        assert_refused(gm_jax("show", copy), "synthetic.npz")
+    change(copy, config=np.array(json.dumps(described)), labels=np.repeat(np.arange(10.0), 2))
+    assert_refused(gm_jax("export", copy, "--out", copy / "x"), "labels")
+    labels = np.repeat(np.arange(10, dtype=np.int32), 2)
+    change(copy, labels=labels, images=np.full_like(images, np.nan))
+    assert_refused(gm_jax("show", copy), "not finite")
+    change(copy, images=images, mean=np.zeros((2, 2), np.float32))
+    assert_refused(gm_jax("show", copy), "mean (2, 2)")
     change(copy, images=np.array([{"a": 1}], object))
     assert_refused(gm_jax("show", copy), "damaged")
 
 
 def test_wrong_evaluation_settings(finished):
-    assert_refused(gm_jax("evaluate", finished, "--count", 0), "--count 0", "1 or more")
-    assert_refused(gm_jax("evaluate", finished, "--epochs", 0), "--epochs 0", "1 or more")
-    assert_refused(gm_jax("evaluate", finished, "--networks", "vit"), "'vit'", "convnet")
+    assert_refused(gm_jax("evaluate", finished, "--count", 0), "--count 0", "1 to")
+    assert_refused(gm_jax("evaluate", finished, "--epochs", 10**10), "--epochs 10000000000")
+    assert_refused(gm_jax("show", finished, "--out", finished / "config.json"), "overwrite")
     assert_refused(gm_jax("evaluate", finished, "--seed", -1), "--seed -1")
     assert_refused(gm_jax("show", finished, "--set", 2), "--set 2", "0 to 1")
     assert_refused(gm_jax("export", finished, "--out", finished), "not an empty folder")

@@ -97,5 +97,13 @@ def test_mnist5k_holds_back_the_last_hundred_of_each_class():
 def test_an_unknown_set_and_an_empty_class_are_refused():
     with pytest.raises(UserError, match=r"'mnist6k'.*digits, mnist5k"):
         load("mnist6k")
-    with pytest.raises(UserError, match=r"counts are \[1 0 1\]"):
-        by_class(np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 2]), 3)
+    pixels = np.zeros((2, 1, 1, 1), np.uint8)
+    for labels, says in [
+        ([0, 2], r"counts are \[1 0 1\]"),
+        ([0, 3], "0 to 2"),
+        ([0, -1], "0 to 2"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            by_class(pixels, np.array(labels), 3)
+    with pytest.raises(UserError, match="float64, must be whole"):
+        by_class(pixels, np.array([0.0, 1.0]), 3)

@@ -74,13 +74,12 @@ def test_convnet_logits(name, precise, tolerance):
         shape = (description["channel"], description["size"], description["size"])
         draw = lambda seed, n: np.random.RandomState(seed).standard_normal((n, *shape))
         x = golden.images(draw(4999, 4))
-        logits = network.apply(params, stats, x)
-        assert golden.error(logits, arrays[f"{name}/logits"]) < tolerance
+        apply = jax.jit(network.apply)
+        assert golden.error(apply(params, stats, x), arrays[f"{name}/logits"]) < tolerance
         if variant == "BN":
-            _, stats = network.train(params, stats, golden.images(draw(4998, 16)))
-            logits = network.apply(params, stats, x)
+            _, stats = jax.jit(network.train)(params, stats, golden.images(draw(4998, 16)))
             expected = arrays[f"{name}/logits_after_one_train_pass"]
-            assert golden.error(logits, expected) < tolerance
+            assert golden.error(apply(params, stats, x), expected) < tolerance
 
 
 class MatchingCase(NamedTuple):
@@ -120,15 +119,15 @@ def test_class_losses_and_gradients(file, precise, tolerance):
     with jax.enable_x64(precise):
         case = matching_case(file, precise)
         apply = lambda x: case.network.apply(case.params, {}, x)
-        losses = jax.vmap(lambda x, y: cross_entropy(apply(x), y))(*case.real)
+        losses = jax.jit(jax.vmap(lambda x, y: cross_entropy(apply(x), y)))(*case.real)
         assert golden.error(losses, case.arrays["real_loss"]) < tolerance
         gradients, ours, theirs = case.real_signals, [], []
         for name, (layer, leaf) in golden.convnet_layers(golden.load(file)[1]["params"]):
-            tensor = gradients[layer][leaf]
-            ours.append(jnp.linalg.norm(tensor.reshape(len(tensor), -1), axis=-1))
+            tensor = np.asarray(gradients[layer][leaf])
+            ours.append(np.linalg.norm(tensor.reshape(len(tensor), -1), axis=-1))
             theirs.append(case.arrays[f"real_grad_norm/{name}"])
         # as one table: biases before an instance norm have gradients of rounding noise only
-        assert golden.error(jnp.stack(ours), np.stack(theirs)) < tolerance
+        assert golden.error(np.stack(ours), np.stack(theirs)) < tolerance
         for name, layer in [("classifier.weight", "Dense_0"), ("features.0.weight", "Conv_0")]:
             whole = case.arrays[f"real_grad/{name}"]
             expected = np.stack([golden.from_torch(name, g, (16, 4, 4)) for g in whole])
@@ -144,13 +143,13 @@ def test_matching(file, scheme, metric, precise, tolerance):
     with jax.enable_x64(precise):
         case = matching_case(file, precise)
         match = jax.value_and_grad(getattr(matching, scheme)(METRICS[metric]), has_aux=True)
-        (_, info), cotangents = match(case.signals, case.real_signals)
+        (_, info), cotangents = jax.jit(match)(case.signals, case.real_signals)
         assert golden.error(info.loss, case.arrays[f"{scheme}/{metric}/loss"]) < tolerance
         assert golden.error(info.intra, case.arrays[f"intra/{metric}/loss"]) < tolerance
         assert golden.error(info.inter, case.arrays[f"inter/{metric}/loss"]) < tolerance
         gradient = golden.torch_images(case.pull(cotangents))
         assert golden.error(gradient, case.arrays[f"{scheme}/{metric}/grad_syn"]) < tolerance
-        each = jax.vmap(METRICS[metric])(case.signals, case.real_signals)
+        each = jax.jit(jax.vmap(METRICS[metric]))(case.signals, case.real_signals)
         assert golden.error(each, case.arrays[f"intra/{metric}/per_class"]) < tolerance
 
 
@@ -202,8 +201,8 @@ def test_whole_iteration(file, precise, tolerance):
             assert info.inner_epochs == (0 if last else description["inner"])
             if not last:
                 layers = golden.convnet_layers(description["params"])
-                norms = [jnp.linalg.norm(carry[2].params[a][b]) for _, (a, b) in layers]
-                assert golden.error(jnp.stack(norms), arrays[f"net_after/{k}"]) < tolerance
+                norms = [np.linalg.norm(np.ravel(carry[2].params[a][b])) for _, (a, b) in layers]
+                assert golden.error(np.stack(norms), arrays[f"net_after/{k}"]) < tolerance
 
 
 def given_images(real):
@@ -235,7 +234,7 @@ def test_overfit_rule(file, precise, tolerance):
             return state, rule.update(steps, lambda: loss(state))
 
         state = start(jax.random.key(0), network, optimiser)
-        steps = rule.init(jnp.asarray(0), lambda: loss(state))
+        steps = rule.init(jnp.asarray(0), lambda: jax.jit(loss)(state))
         losses = [steps.loss]
         while rule.keep_going(steps):
             state, steps = step(state, steps)
