@@ -5,7 +5,7 @@ The names here are what a script needs; every equation is in the room that it be
 """
 
 from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration, run
-from gm_jax.config import Config, build_method, build_network, start_state
+from gm_jax.config import Config, build_method, build_network, start_runs
 from gm_jax.convolution import conv2d
 from gm_jax.data import ClassImages, Dataset, by_class, denormalise, load, normalise
 from gm_jax.errors import UserError
@@ -53,7 +53,7 @@ __all__ = [
     "random_real",
     "run",
     "save_grid",
-    "start_state",
+    "start_runs",
     "summarise",
     "test_set",
     "train_and_test",

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import gm_jax
-from gm_jax.config import Config, check
+from gm_jax.config import Config, check, sets
 from gm_jax.errors import UserError
 from gm_jax.synthetic import Synthetic
 
@@ -144,7 +144,7 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
     check(config)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])
-    expected = (config.seeds, len(names) * config.ipc)
+    expected = (len(sets(config)), len(names) * config.ipc)
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[:2] != expected:
         raise UserError(f"images are {images.dtype} {images.shape}, expected float32 {expected}..")
     if labels.dtype != np.int32 or not np.array_equal(

@@ -22,15 +22,18 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from gm_jax import artefacts, plots
-from gm_jax.condense import IterationInfo
+from gm_jax import artefacts, platforms, plots
+from gm_jax.condense import IterationInfo, Memory
 from gm_jax.config import (
     MOST,
+    SWEPT,
     Config,
+    Rates,
     build_network,
     check,
     check_with,
-    platform_microbatch,
+    chosen,
+    sets,
 )
 from gm_jax.data import Dataset, denormalise, load
 from gm_jax.errors import UserError
@@ -74,6 +77,9 @@ class Evaluate:
     """Epochs of training. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
     seed: int = 0
     """Seed of the networks and of the random real images."""
+    chunk: int | None = None
+    """Networks at a time, for speed and memory alone; 0 is all at once. Default: 1 on a CPU, 20
+    elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Show:
 class Export:
     """Write a run's images as PNGs, OUT/SET/CLASS/NUMBER.png, and as OUT/images.npz.
 
-    The npz holds uint8 `images` [seeds, n, height, width, channel] and int32 `labels` [n].
+    The npz holds uint8 `images` [sets, n, height, width, channel] and int32 `labels` [n].
     """
 
     run: RunFolder
@@ -122,13 +128,19 @@ def condense(command: Condense) -> None:
     try:
         with progress(config.iterations, "iteration") as bar:
             log = functools.partial(_log, command.out, config, bar, time.perf_counter())
-            synthetic = condense_dataset(config, dataset, log)
+            synthetic = condense_dataset(config, dataset, log, _print_memory)
     except UserError:
         artefacts.discard(command.out)
         raise
     artefacts.write_synthetic(command.out, synthetic)
     _draw(command.out / "grid.png", synthetic, 0)
     print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
+
+
+def _print_memory(memory: Memory) -> None:
+    data, temporary = (size / 2**20 for size in memory)
+    parts = f"data set and images {data:.0f}, at work {temporary:.0f}"
+    print(f"memory: {data + temporary:.0f} MiB ({parts})", file=sys.stderr)
 
 
 def _log(
@@ -139,25 +151,31 @@ def _log(
     rows = [
         {
             "iteration": number,
-            "seed": config.seed + seed,
-            "loss": float(means.loss[seed]),
-            "intra": float(means.intra[seed]),
-            "inter": float(means.inter[seed]),
-            "inner_epochs": info.inner_epochs[seed].tolist(),
-            "rose": info.rose[seed].tolist(),
+            "seed": seed,
+            **_swept(config, rates),
+            "loss": float(means.loss[at]),
+            "intra": float(means.intra[at]),
+            "inter": float(means.inter[at]),
+            "inner_epochs": info.inner_epochs[at].tolist(),
+            "rose": info.rose[at].tolist(),
             "seconds": round(time.perf_counter() - started, 3),
         }
-        for seed in range(config.seeds)
+        for at, (seed, rates) in enumerate(sets(config))
     ]
     if not np.isfinite(means.loss).all():
         raise UserError(
             f"the loss is not finite at iteration {number}: "
-            f"try a smaller --image-lr than {config.image_lr:g} "
-            f"or --network-lr than {config.network_lr:g}"
+            f"try a smaller --image-lr than {max(config.image_lr):g} "
+            f"or --network-lr than {max(config.network_lr):g}"
         )
     artefacts.append_metrics(folder, rows)
     bar.set_postfix(loss=f"{means.loss.mean():.4g}", refresh=False)
     bar.update()
+
+
+def _swept(config: Config, rates: Rates) -> dict[str, float]:
+    """Those of a set's numbers that have several values in this run."""
+    return {name: getattr(rates, name) for name in SWEPT if len(getattr(config, name) or ()) > 1}
 
 
 def evaluate(command: Evaluate) -> None:
@@ -171,7 +189,8 @@ def evaluate(command: Evaluate) -> None:
             f"{command.run} holds images of {synthetic.images.shape[2:]}, "
             f"{config.dataset} has {dataset.image_shape}"
         )
-    protocol = paper_protocol(dataset, platform_microbatch(config.microbatch))
+    here = platforms.here()
+    protocol = paper_protocol(dataset, chosen(config.microbatch, here.microbatch))
     if command.epochs is not None:
         protocol = protocol._replace(epochs=command.epochs)
     random_key, networks_key = jax.random.split(jax.random.key(command.seed))
@@ -180,15 +199,17 @@ def evaluate(command: Evaluate) -> None:
         network = build_network(config, dataset)
         test = test_set(dataset)
         accuracies = evaluate_sets(
-            networks_key, network, protocol, (images, labels), test, command.count, bar.update
+            networks_key,
+            network,
+            protocol,
+            (images, labels),
+            test,
+            command.count,
+            chosen(command.chunk, here.network_chunk),
+            bar.update,
         )
-    results = {
-        config.network: {
-            "condensed": _summarised(accuracies[: config.seeds]),
-            "random real": _summarised(accuracies[config.seeds :]),
-            "protocol": _describe_protocol(protocol),
-        }
-    }
+    results = {config.network: _by_kind(config, accuracies)}
+    results[config.network]["protocol"] = _describe_protocol(protocol)
     ran = {"count": command.count, "seed": command.seed}
     ran["versions"] = artefacts.described(config)["versions"]
     artefacts.write_json(command.run / "evaluation.json", results | {"ran": ran})
@@ -198,13 +219,23 @@ def evaluate(command: Evaluate) -> None:
 def _with_random_real(
     key: jax.Array, synthetic: Synthetic, dataset: Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The condensed sets, then as many of random real images: images and labels `[sets, ...]`."""
-    seeds, ipc = len(synthetic.images), synthetic.config.ipc
-    keys = jax.random.split(key, seeds)
-    real = [random_real(k, dataset.train, ipc) for k in keys]
+    """The condensed sets, then a set of random real images a seed: images and labels."""
+    config = synthetic.config
+    keys = jax.random.split(key, config.seeds)
+    real = [random_real(k, dataset.train, config.ipc) for k in keys]
     images = np.concatenate([synthetic.images, np.stack([x for x, _ in real])])
-    labels = np.stack([synthetic.labels] * seeds + [y for _, y in real])
+    labels = np.stack([synthetic.labels] * len(synthetic.images) + [y for _, y in real])
     return images, labels
+
+
+def _by_kind(config: Config, accuracies: np.ndarray) -> dict[str, Any]:
+    """Accuracies by what the networks saw: condensed sets, swept values apart; real images."""
+    kinds: dict[str, list[int]] = {}
+    for at, (_, rates) in enumerate(sets(config)):
+        swept = "".join(f", {k} {v:g}" for k, v in _swept(config, rates).items())
+        kinds.setdefault(f"condensed{swept}", []).append(at)
+    kinds["random real"] = list(range(len(sets(config)), len(accuracies)))
+    return {kind: _summarised(accuracies[of_kind]) for kind, of_kind in kinds.items()}
 
 
 def _summarised(accuracies: np.ndarray) -> dict[str, Any]:
@@ -217,6 +248,8 @@ def _check_evaluate(command: Evaluate) -> None:
         value = getattr(command, flag)
         if value is not None and not 1 <= value <= MOST:
             raise UserError(f"--{flag} {value}: must be 1 to {MOST}")
+    if command.chunk is not None and not 0 <= command.chunk <= MOST:
+        raise UserError(f"--chunk {command.chunk}: must be 0 to {MOST}")
     if not 0 <= command.seed < 2**32:
         raise UserError(f"--seed {command.seed}: must be 0 to 2**32 - 1")
 
@@ -227,13 +260,15 @@ def _describe_protocol(protocol: Protocol) -> dict[str, Any]:
 
 
 def _print_accuracies(results: dict[str, Any], protocol: Protocol) -> None:
-    print(f"{'network':10}{'trained on':14}{'test accuracy, %':20}{'sets x networks'}")
-    for name, result in results.items():
-        for kind in ("condensed", "random real"):
-            found = result[kind]
-            sets, count = np.shape(found["accuracies"])
-            shown = f"{found['mean']:.1f} +- {found['std']:.1f}"
-            print(f"{name:10}{kind:14}{shown:20}{sets} x {count}")
+    kinds = [(name, kind) for name, result in results.items() for kind in result]
+    kinds = [(name, kind) for name, kind in kinds if kind != "protocol"]
+    wide = 2 + max(len(kind) for _, kind in kinds)
+    print(f"{'network':10}{'trained on':{wide}}{'test accuracy, %':20}{'sets x networks'}")
+    for name, kind in kinds:
+        found = results[name][kind]
+        number, count = np.shape(found["accuracies"])
+        shown = f"{found['mean']:.1f} +- {found['std']:.1f}"
+        print(f"{name:10}{kind:{wide}}{shown:20}{number} x {count}")
     print(f"{protocol.epochs} epochs; +- is one standard deviation over all networks")
 
 

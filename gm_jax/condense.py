@@ -22,6 +22,7 @@ from gm_jax.gradients import (
     per_class,
     pullback,
 )
+from gm_jax.mapping import chunked
 from gm_jax.matching import Match, MatchInfo
 from gm_jax.networks import Network, Params, Stats
 from gm_jax.step_rules import StepRule
@@ -46,6 +47,7 @@ class Method(NamedTuple):
         batch_train: images in a batch of an inner epoch.
         batch_validation: real images whose loss the step rule looks at.
         microbatch: images at a time in sums over images; `None` takes all at once.
+        class_chunk: classes at a time in the gradients of each; `None` takes all at once.
     """
 
     network: Network
@@ -59,6 +61,7 @@ class Method(NamedTuple):
     batch_train: int = 256
     batch_validation: int = 256
     microbatch: int | None = None
+    class_chunk: int | None = 1
 
 
 class CondenseState(NamedTuple):
@@ -183,20 +186,41 @@ def match_images(
     real: tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]],
     images: Float[Array, "C ipc h w channel"],
 ) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The matching loss and its gradient by the images.
+    """The matching loss and its gradient by the images."""
+    return match_signals(method, params, stats, class_signals(method, params, stats, *real), images)
+
+
+def class_signals(
+    method: Method,
+    params: Params,
+    stats: Stats,
+    x: Float[Array, "C n h w channel"],
+    y: Int[Array, "C n"],
+) -> Any:
+    """g_c of each class's images, a pytree `[C, ...]`."""
+    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
+    return per_class(microbatched(signal, method.microbatch), method.class_chunk)(params, x, y)
+
+
+def match_signals(
+    method: Method,
+    params: Params,
+    stats: Stats,
+    real_signals: Any,
+    images: Float[Array, "C ipc h w channel"],
+) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
+    """The loss and its gradient by the images, given gT of each class.
 
         L = match(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
 
     The chain rule is written out at the signals: first all signals, then dL/dgS, then each class's
     pullback.  So no more than one microbatch's intermediates are ever kept.
     """
-    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
-    of_class = per_class(microbatched(signal, method.microbatch), 1)
     labels = class_labels(images)
-    real_signals = of_class(params, *real)
-    signals = of_class(params, images, labels)
+    signals = class_signals(method, params, stats, images, labels)
     (_, info), cotangents = jax.value_and_grad(method.match, has_aux=True)(signals, real_signals)
-    pull = per_class(pullback(signal, method.microbatch), 1)
+    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
+    pull = per_class(pullback(signal, method.microbatch), method.class_chunk)
     return info, pull(params, images, labels, cotangents)
 
 
@@ -258,39 +282,83 @@ def _refresh_stats(
 # --- the run --------------------------------------------------------------------------------------
 
 
-def run(
-    method: Method,
-    keys: Key[Array, " seeds"],
-    data: ClassImages,
-    state: CondenseState,
-    iterations: int,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-) -> CondenseState:
-    """`iterations` iterations, one compiled program each, of one or more seeds at once.
+class Runs(NamedTuple):
+    """What differs from run to run, of one or more runs: a leading axis on every array.
 
-    Args:
-        method: the equations.
-        keys: a run's key a seed.
-        data: the real images.
-        state: with a leading seeds axis on every array; given up, its buffers are used again.
-        iterations: how many.
-        log: called with each iteration's number (from 0) and info `[seeds, outer_steps]`, one
-            iteration late, so that the device never waits for the host.
-
-    Returns:
-        the last state.
+    Attributes:
+        keys: a run's key, the same for all its iterations.
+        rates: numbers that are swept, a pytree; what `method_of` takes of one run.
+        state: from `init`.
     """
 
-    @functools.partial(jax.jit, donate_argnums=2)
-    def step(keys, data, state):
-        return jax.lax.map(lambda ks: iteration(method, ks[0], data, ks[1]), (keys, state))
+    keys: Key[Array, " runs"]
+    rates: Any
+    state: CondenseState
 
+
+class Memory(NamedTuple):
+    """What an iteration's program needs on its device, in bytes, by the compiler's own analysis.
+
+    Attributes:
+        arguments: real images, synthetic images and optimiser state; results take their place.
+        temporary: all that lives only while an iteration runs.
+    """
+
+    arguments: int
+    temporary: int
+
+
+def run(
+    method_of: Callable[[Any], Method],
+    runs: Runs,
+    data: ClassImages,
+    iterations: int,
+    chunk: int | None = 1,
+    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
+    compiled: Callable[[Memory], None] = lambda memory: None,
+) -> CondenseState:
+    """`iterations` iterations, one compiled program each, of one or more runs at once.
+
+    Args:
+        method_of: the equations of one run, from its rates; called while tracing.
+        runs: where each starts; its state is given up, the buffers are used again.
+        data: the real images, the same for all.
+        iterations: how many.
+        chunk: runs at a time; see `mapping.chunked`.
+        log: called with each iteration's number (from 0) and info `[runs, outer_steps]`, one
+            iteration late, so that the device never waits for the host.
+        compiled: called once, before the first iteration, with what the program needs.
+
+    Returns:
+        the last state, a leading runs axis on every array.
+    """
+    keys, rates, state = runs
+    step = compile_iteration(method_of, runs, data, chunk)
+    compiled(_memory(step))
     before = None
     for number in range(iterations):
-        state, info = step(keys, data, state)
+        state, info = step(keys, rates, state, data)
         if before is not None:
             log(number - 1, jax.device_get(before))
         before = info
     if before is not None:
         log(iterations - 1, jax.device_get(before))
     return state
+
+
+def compile_iteration(
+    method_of: Callable[[Any], Method], runs: Runs, data: ClassImages, chunk: int | None
+) -> jax.stages.Compiled:
+    """`(keys, rates, state, data) -> (state, info)` of all runs; the state is given up."""
+
+    @functools.partial(jax.jit, donate_argnums=2)
+    def step(keys, rates, state, data):
+        one = lambda key, rates, state: iteration(method_of(rates), key, data, state)
+        return chunked(one, chunk)(keys, rates, state)
+
+    return step.lower(*runs, data).compile()
+
+
+def _memory(step: jax.stages.Compiled) -> Memory:
+    found = step.memory_analysis()
+    return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes)

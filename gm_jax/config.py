@@ -1,19 +1,19 @@
 """The settings of a condensation run, what is allowed, and the method they stand for."""
 
 import dataclasses
+import itertools
 import math
 import typing
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Key
 
-from gm_jax import condense, matching, networks, step_rules
+from gm_jax import condense, matching, networks, platforms, step_rules
+from gm_jax.convolution import FORMS
 from gm_jax.data import Dataset
 from gm_jax.distances import DISTANCES
 from gm_jax.errors import UserError
@@ -49,14 +49,15 @@ CHOICES: dict[str, Iterable[str]] = {
     "activation": ACTIVATIONS,
     "pooling": POOLINGS,
     "start": STARTS,
+    "convolution": FORMS,
 }
 """The settings that name one of a few things, and what they may name."""
 
+SWEPT = ("image_lr", "network_lr", "inter_weight")
+"""The settings that may have several values, for a set each."""
+
 MOST = 10**6
 """The largest count of anything: a slip of the finger beyond it ends in a message, not a crash."""
-
-MICROBATCH = {"cpu": 8}
-"""Images at a time, by platform: on a CPU few enough for the cache (docs/performance.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +84,18 @@ class Config:
     inner_epochs: int | None = None
     """Epochs after an outer step (fixed), or at most (overfit). Default: the paper's (fixed: 50 at
     ipc 10, 10 at 50; overfit: 50)."""
-    inter_weight: float | None = None
-    """Weight of the cross-class part of multi-level. Default: the number of classes."""
+    inter_weight: tuple[float, ...] | None = None
+    """Weight of the cross-class part of multi-level. Default: the number of classes. Several
+    values are swept: a set for each."""
     start: str = "noise"
     """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
-    image_lr: float = 0.1
-    """Learning rate of the images."""
+    image_lr: tuple[float, ...] = (0.1,)
+    """Learning rate of the images. Several values are swept: a set for each."""
     image_momentum: float = 0.5
     """Momentum of the images, 0 to below 1."""
-    network_lr: float = 0.01
-    """Learning rate of the network in the inner epochs."""
+    network_lr: tuple[float, ...] = (0.01,)
+    """Learning rate of the network in the inner epochs. Several values are swept: a set for each.
+    """
     network_momentum: float = 0.5
     """Momentum of the network in the inner epochs, 0 to below 1."""
     batch_train: int = 256
@@ -113,9 +116,43 @@ class Config:
     """Seed of the run: noise, networks, real batches."""
     seeds: int = 1
     """Sets to condense, from seeds `seed`, `seed + 1`, ...: each as if it ran alone."""
+    convolution: str | None = None
+    """How convolutions are computed, for speed alone: xla, products, winograd. Default: winograd on
+    a CPU, xla elsewhere."""
     microbatch: int | None = None
     """Images at a time in sums over images, for speed and memory alone; 0 is all at once.
-    Default: 8 on a CPU, all at once elsewhere."""
+    Default: 16 on a CPU, all at once elsewhere."""
+    class_chunk: int | None = None
+    """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
+    Default: 1 on a CPU, all at once elsewhere."""
+    seed_chunk: int | None = None
+    """Sets at a time, of several seeds or swept values, for speed and memory alone; 0 is all at
+    once. Default: 1 on a CPU, 4 elsewhere."""
+
+    def __post_init__(self):
+        """A number alone stands for a tuple of one; JSON knows lists only."""
+        for field in SWEPT:
+            value = getattr(self, field)
+            if isinstance(value, list):
+                object.__setattr__(self, field, tuple(value))
+            elif isinstance(value, float | int) and not isinstance(value, bool):
+                object.__setattr__(self, field, (value,))
+
+
+class Rates(NamedTuple):
+    """The numbers of one set that may be swept; `inter_weight` is `None` for the paper's."""
+
+    image_lr: Any
+    network_lr: Any
+    inter_weight: Any
+
+
+def sets(config: Config) -> list[tuple[int, Rates]]:
+    """The sets of a run, in order: every seed with every combination of the swept values."""
+    seeds = range(config.seed, config.seed + config.seeds)
+    weights = config.inter_weight or (None,)
+    rates = itertools.starmap(Rates, itertools.product(config.image_lr, config.network_lr, weights))
+    return list(itertools.product(seeds, rates))
 
 
 # --- what is allowed ------------------------------------------------------------------------------
@@ -124,21 +161,26 @@ class Config:
 def check(config: Config) -> None:
     """Raises `UserError` for the first setting that is not allowed on any data set."""
     for field, kind in typing.get_type_hints(Config).items():
-        _check_type(field, getattr(config, field), kind)
+        value = getattr(config, field)
+        if field in SWEPT and isinstance(value, tuple) and value:
+            for each in value:
+                _check_type(field, each, float)
+        else:
+            _check_type(field, value, None if field in SWEPT else kind)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
-        if value not in allowed:
+        if value is not None and value not in allowed:
             raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
     for field in ("ipc", "iterations", "batch_real", "batch_train", "width", "depth", "seeds"):
         _require(config, field, lambda n: 1 <= n <= MOST, f"1 to {MOST}")
     _require(config, "outer_steps", lambda n: 1 <= n <= MOST, f"1 to {MOST}")
-    for field in ("inner_epochs", "microbatch"):
+    for field in ("inner_epochs", "microbatch", "class_chunk", "seed_chunk"):
         _require(config, field, lambda n: 0 <= n <= MOST, f"0 to {MOST}")
     for field in ("image_lr", "network_lr"):
-        _require(config, field, lambda x: 0 < x < 1e30, "above 0 and below 1e30")
+        _require_each(config, field, lambda x: 0 < x < 1e30, "above 0 and below 1e30")
     for field in ("image_momentum", "network_momentum"):
         _require(config, field, lambda x: 0 <= x < 1, "0 or more and below 1")
-    _require(config, "inter_weight", lambda x: 0 <= x < 1e30, "0 or more and below 1e30")
+    _require_each(config, "inter_weight", lambda x: 0 <= x < 1e30, "0 or more and below 1e30")
     _require(config, "seed", lambda n: n >= 0 and n + config.seeds <= 2**32, "0 to 2**32 - seeds")
     _check_used(config)
 
@@ -189,6 +231,15 @@ def _require(config: Config, field: str, allowed: Callable, says: str) -> None:
         raise UserError(f"{_flag(field)} {value}: must be {says}")
 
 
+def _require_each(config: Config, field: str, allowed: Callable, says: str) -> None:
+    values = getattr(config, field) or ()
+    for value in values:
+        if not allowed(value):
+            raise UserError(f"{_flag(field)} {value}: must be {says}")
+    if len(set(values)) < len(values):
+        raise UserError(f"{_flag(field)} {' '.join(map(str, values))}: a value comes twice")
+
+
 # --- what it stands for ---------------------------------------------------------------------------
 
 
@@ -201,22 +252,32 @@ def build_network(config: Config, dataset: Dataset) -> networks.Network:
         norm=NORMS[config.norm],
         activation=ACTIVATIONS[config.activation],
         pool=POOLINGS[config.pooling],
+        convolution=FORMS[config.convolution or platforms.here().convolution],
     )
     return networks.from_flax(module, dataset.image_shape)
 
 
-def build_method(config: Config, dataset: Dataset) -> condense.Method:
-    """The equations that these settings stand for."""
+def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -> condense.Method:
+    """The equations that these settings stand for.
+
+    Args:
+        config: the settings.
+        dataset: for its images' shape and its classes.
+        rates: of the set; those of the first set by default.
+    """
+    rates = sets(config)[0][1] if rates is None else rates
+    here = platforms.here()
     return condense.Method(
         network=build_network(config, dataset),
-        match=_build_match(config),
+        match=_build_match(config, rates.inter_weight),
         step_rule=_build_step_rule(config),
         outer_steps=outer_steps(config),
-        image_optimiser=optax.sgd(config.image_lr, config.image_momentum),
-        network_optimiser=optax.sgd(config.network_lr, config.network_momentum),
+        image_optimiser=optax.sgd(rates.image_lr, config.image_momentum),
+        network_optimiser=optax.sgd(rates.network_lr, config.network_momentum),
         batch_real=config.batch_real,
         batch_train=config.batch_train,
-        microbatch=platform_microbatch(config.microbatch),
+        microbatch=chosen(config.microbatch, here.microbatch),
+        class_chunk=chosen(config.class_chunk, here.class_chunk),
     )
 
 
@@ -225,17 +286,16 @@ def outer_steps(config: Config) -> int:
     return config.outer_steps or step_rules.paper_steps(config.ipc)[0]
 
 
-def platform_microbatch(setting: int | None) -> int | None:
-    """Images at a time for this platform; `None` is all at once (as a setting: its default)."""
-    chosen = MICROBATCH.get(jax.default_backend(), 0) if setting is None else setting
-    return chosen or None
+def chosen(setting: int | None, default: int | None) -> int | None:
+    """How many at a time: the platform's default if not set, `None` (all at once) if set to 0."""
+    return default if setting is None else setting or None
 
 
-def _build_match(config: Config) -> matching.Match:
+def _build_match(config: Config, inter_weight: Any) -> matching.Match:
     distance = DISTANCES[config.distance]
     if config.scheme == "intra":
         return matching.intra(distance)
-    return matching.multi_level(distance, config.inter_weight)
+    return matching.multi_level(distance, inter_weight)
 
 
 def _build_step_rule(config: Config) -> step_rules.StepRule:
@@ -250,14 +310,15 @@ def _build_step_rule(config: Config) -> step_rules.StepRule:
     return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
 
 
-def start_state(
-    config: Config, method: condense.Method, dataset: Dataset
-) -> tuple[Key[Array, " seeds"], condense.CondenseState]:
-    """The runs' keys, and the state before the first iteration; a leading seeds axis on all."""
+def start_runs(config: Config, dataset: Dataset) -> condense.Runs:
+    """Where every set starts, in the order of `sets`: the same for all sets of one seed."""
+    method = build_method(config, dataset)
+    seeds, rates = zip(*sets(config))
 
     def of_seed(seed):
         start_key, run_key = jax.random.split(jax.random.key(seed))
         images = STARTS[config.start](start_key, dataset.train, config.ipc)
         return run_key, condense.init(method, images)
 
-    return jax.vmap(of_seed)(jnp.arange(config.seeds, dtype=jnp.uint32) + np.uint32(config.seed))
+    keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
+    return condense.Runs(keys, jax.tree.map(lambda *r: jnp.array(r, float), *rates), state)

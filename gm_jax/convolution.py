@@ -10,8 +10,8 @@ flipped, channel-swapped kernel), so two primitives are closed under differentia
 
 Why not `lax.conv_general_dilated` alone: on the CPU, XLA runs its weight gradient inside a loop
 hundreds of times slower than outside (jax-ml/jax#12868), and under `vmap` it becomes a grouped
-convolution, slow on the GPU as well (jax-ml/jax#13800).  On the CPU both primitives therefore
-lower to canonical NHWC/HWIO convolutions and matrix products only; elsewhere to XLA's own.
+convolution, slow on the GPU as well (jax-ml/jax#13800).  How the two maps are computed is therefore
+a choice, a `Form`, which every derivative keeps.
 
 Both carry a leading group axis `G`, one weight (gradient) each: `vmap` over images only is folded
 into the batch, any other `vmap` into `G`.
@@ -19,6 +19,7 @@ into the batch, any other `vmap` into `G`.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,46 +28,48 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from gm_jax import platforms, winograd
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Padding = tuple[int, int]
 """Zeros added on (each side of the height, each side of the width)."""
 
 
+class Form(NamedTuple):
+    """How the two maps are computed, group by group; every form is the same sum.
+
+    Attributes:
+        convolve: `(x [G,N,H,W,I], kernel [G,k,l,I,O], padding) -> [G,N,h,w,O]`.
+        weight_gradient: `(x [G,N,H,W,I], g [G,N,h,w,O], padding) -> [G,k,l,I,O]`.
+    """
+
+    convolve: Callable
+    weight_gradient: Callable
+
+
 def conv2d(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw _ o"], padding: Padding = (0, 0)
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw _ o"],
+    padding: Padding = (0, 0),
+    form: Form | None = None,
 ) -> Float[Array, "n oh ow o"]:
     """Cross-correlation with stride 1 (what the field calls a convolution), zero padding.
 
     Output height `oh = h + 2 * padding[0] - kh + 1`, likewise the width.  Forward and reverse
-    mode, any order, any nesting of `vmap`.  Raises `ValueError` where the channels differ or the
-    kernel is larger than the padded image.
+    mode, any order, any nesting of `vmap`.  `form` is one of `FORMS`; its default is the one for
+    this platform (`gm_jax.platforms`).  Raises `ValueError` where the channels differ or the kernel
+    is larger than the padded image.
     """
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"image has {x.shape[-1]} channels, kernel takes {kernel.shape[2]}")
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype)[None], kernel.astype(dtype)[None]
-    return _convolve_p.bind(x, kernel, padding=tuple(padding))[0]
+    form = FORMS[platforms.here().convolution] if form is None else form
+    return _convolve_p.bind(x, kernel, padding=tuple(padding), form=form)[0]
 
 
-# --- what the primitives compute: x [G,N,H,W,I], kernel [G,k,l,I,O], g [G,N,h,w,O] ----------------
-
-
-def _output_size(size: int, kernel: int, padding: int) -> int:
-    output = size + 2 * padding - kernel + 1
-    if output < 1:
-        raise ValueError(f"a kernel of {kernel} does not fit in {size} pixels padded by {padding}")
-    return output
-
-
-def _convolve_shape(x, kernel, *, padding):
-    h, w = map(_output_size, x.shape[2:4], kernel.shape[1:3], padding)
-    return x.update(shape=(*x.shape[:2], h, w, kernel.shape[-1]))
-
-
-def _weight_gradient_shape(x, g, *, padding):
-    kh, kw = (s + 2 * p - o + 1 for s, p, o in zip(x.shape[2:4], padding, g.shape[2:4]))
-    return x.update(shape=(x.shape[0], kh, kw, x.shape[-1], g.shape[-1]))
+# --- the forms ------------------------------------------------------------------------------------
 
 
 def _lax_conv(x, kernel, padding):
@@ -80,6 +83,22 @@ def _lax_weight_gradient(x, g, padding):
     return lax.conv_general_dilated(
         x, g, (1, 1), [(p, p) for p in padding], dimension_numbers=("CHWN", "IHWO", "HWNC")
     )
+
+
+def _canonical_conv(x, kernel, padding):
+    """XLA's, but for few output channels, at which it is a hundred times slower on the CPU.
+
+    Then one product gives what each pixel adds to all its neighbours, to be shifted and summed.
+    """
+    kh, kw, i, o = kernel.shape
+    if kh * kw * o > 128 or i < 16:
+        return _lax_conv(x, kernel, padding)
+    h, w = (s + 2 * p - k + 1 for s, p, k in zip(x.shape[1:3], padding, (kh, kw)))
+    shares = x @ jnp.moveaxis(kernel, 2, 0).reshape(i, kh * kw * o)
+    shares = jnp.pad(shares, ((0, 0), *((p, p) for p in padding), (0, 0)))
+    shifted = [shares[:, k : k + h, l : l + w] for k in range(kh) for l in range(kw)]
+    parts = [part[..., at * o : (at + 1) * o] for at, part in enumerate(shifted)]
+    return sum(parts[1:], parts[0])
 
 
 def _matmul_weight_gradient(x, g, padding):
@@ -105,7 +124,7 @@ def _matmul_weight_gradient(x, g, padding):
 def _one_by_one(function: Callable) -> Callable:
     """The groups one after another: each then runs at the full speed of the ungrouped form."""
 
-    def grouped(a, b, *, padding):
+    def grouped(a, b, padding):
         if a.shape[0] == 1:
             return function(a[0], b[0], padding)[None]
         return lax.map(lambda ab: function(*ab, padding), (a, b))
@@ -116,64 +135,109 @@ def _one_by_one(function: Callable) -> Callable:
 def _all_at_once(function: Callable) -> Callable:
     """All groups in one batched operation."""
 
-    def grouped(a, b, *, padding):
+    def grouped(a, b, padding):
         return jax.vmap(functools.partial(function, padding=padding))(a, b)
 
     return grouped
 
 
+def _winograd_conv(x, kernel, padding):
+    h, w = (s + 2 * p - 2 for s, p in zip(x.shape[1:3], padding))
+    if _suits_winograd(kernel.shape, h, w):
+        return winograd.convolve(x, kernel, padding)
+    return _canonical_conv(x, kernel, padding)
+
+
+def _winograd_weight_gradient(x, g, padding):
+    kernel = [s + 2 * p - o + 1 for s, p, o in zip(x.shape[1:3], padding, g.shape[1:3])]
+    if _suits_winograd((*kernel, x.shape[-1], g.shape[-1]), *g.shape[1:3]):
+        return winograd.weight_gradient(x, g, padding)
+    return _matmul_weight_gradient(x, g, padding)
+
+
+def _suits_winograd(kernel: tuple[int, int, int, int], h: int, w: int) -> bool:
+    """3x3, with products over the channels long enough to pay for the tiles' sums."""
+    return kernel[:2] == (3, 3) and min(kernel[2:]) >= 16 and winograd.saves(h, w)
+
+
+FORMS: dict[str, Form] = {
+    "xla": Form(_all_at_once(_lax_conv), _all_at_once(_lax_weight_gradient)),
+    "products": Form(_one_by_one(_canonical_conv), _all_at_once(_matmul_weight_gradient)),
+    "winograd": Form(_one_by_one(_winograd_conv), _one_by_one(_winograd_weight_gradient)),
+}
+"""By name: XLA's own convolutions for both; a canonical convolution and matrix products, at full
+speed in loops on the CPU; and those with Winograd's tiles where they save half the work."""
+
+
 # --- the primitives -------------------------------------------------------------------------------
 
 
-def _define(name: str, shape: Callable, cpu: Callable, elsewhere: Callable) -> Primitive:
+def _output_size(size: int, kernel: int, padding: int) -> int:
+    output = size + 2 * padding - kernel + 1
+    if output < 1:
+        raise ValueError(f"a kernel of {kernel} does not fit in {size} pixels padded by {padding}")
+    return output
+
+
+def _convolve_shape(x, kernel, *, padding, form):
+    h, w = map(_output_size, x.shape[2:4], kernel.shape[1:3], padding)
+    return x.update(shape=(*x.shape[:2], h, w, kernel.shape[-1]))
+
+
+def _weight_gradient_shape(x, g, *, padding, form):
+    kh, kw = (s + 2 * p - o + 1 for s, p, o in zip(x.shape[2:4], padding, g.shape[2:4]))
+    return x.update(shape=(x.shape[0], kh, kw, x.shape[-1], g.shape[-1]))
+
+
+def _define(name: str, shape: Callable, compute: Callable) -> Primitive:
     primitive = Primitive(name)
     primitive.def_abstract_eval(shape)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="padding"))
-    lower = functools.partial(mlir.lower_fun, multiple_results=False)
-    mlir.register_lowering(primitive, lower(elsewhere))
-    mlir.register_lowering(primitive, lower(cpu), platform="cpu")
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("padding", "form")))
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
     return primitive
 
 
 _convolve_p = _define(
-    "gm_convolve", _convolve_shape, _one_by_one(_lax_conv), _all_at_once(_lax_conv)
+    "gm_convolve",
+    _convolve_shape,
+    lambda x, kernel, *, padding, form: form.convolve(x, kernel, padding),
 )
 _weight_gradient_p = _define(
     "gm_weight_gradient",
     _weight_gradient_shape,
-    _all_at_once(_matmul_weight_gradient),
-    _all_at_once(_lax_weight_gradient),
+    lambda x, g, *, padding, form: form.weight_gradient(x, g, padding),
 )
 
 
 # --- derivatives: each bilinear map's two transposes ----------------------------------------------
 
 
-def _input_gradient(g, kernel, padding):
+def _input_gradient(g, kernel, padding, form):
     """`convolve` transposed by its image: the cotangent, convolved with the turned kernel."""
     turned = jnp.swapaxes(kernel[:, ::-1, ::-1], -1, -2)
     rest = tuple(k - 1 - p for k, p in zip(kernel.shape[1:3], padding))
     if min(rest) >= 0:
-        return _convolve_p.bind(g, turned, padding=rest)
+        return _convolve_p.bind(g, turned, padding=rest, form=form)
     # more padding than the kernel reaches: those rim outputs never saw a pixel, so drop them
     cut = [slice(max(0, -r), g.shape[a] - max(0, -r)) for a, r in enumerate(rest, start=2)]
-    return _convolve_p.bind(g[:, :, cut[0], cut[1]], turned, padding=tuple(max(0, r) for r in rest))
+    g, rest = g[:, :, cut[0], cut[1]], tuple(max(0, r) for r in rest)
+    return _convolve_p.bind(g, turned, padding=rest, form=form)
 
 
-def _convolve_transpose_x(g, x, kernel, *, padding):
-    return _input_gradient(g, kernel, padding)
+def _convolve_transpose_x(g, x, kernel, *, padding, form):
+    return _input_gradient(g, kernel, padding, form)
 
 
-def _convolve_transpose_kernel(g, x, kernel, *, padding):
-    return _weight_gradient_p.bind(x, g, padding=padding)
+def _convolve_transpose_kernel(g, x, kernel, *, padding, form):
+    return _weight_gradient_p.bind(x, g, padding=padding, form=form)
 
 
-def _weight_gradient_transpose_x(kernel, x, g, *, padding):
-    return _input_gradient(g, kernel, padding)
+def _weight_gradient_transpose_x(kernel, x, g, *, padding, form):
+    return _input_gradient(g, kernel, padding, form)
 
 
-def _weight_gradient_transpose_g(kernel, x, g, *, padding):
-    return _convolve_p.bind(x, kernel, padding=padding)
+def _weight_gradient_transpose_g(kernel, x, g, *, padding, form):
+    return _convolve_p.bind(x, kernel, padding=padding, form=form)
 
 
 ad.defbilinear(_convolve_p, _convolve_transpose_x, _convolve_transpose_kernel)
@@ -192,24 +256,24 @@ def _fold(a, axis: int | None, into: int, size: int):
     return a.reshape(*a.shape[:into], -1, *a.shape[into + 2 :])
 
 
-def _batch_groups(primitive: Primitive, args, axes, padding):
+def _batch_groups(primitive: Primitive, args, axes, padding, form):
     size = next(a.shape[d] for a, d in zip(args, axes) if d is not None)
     folded = [_fold(a, d, 0, size) for a, d in zip(args, axes)]
-    result = primitive.bind(*folded, padding=padding)
+    result = primitive.bind(*folded, padding=padding, form=form)
     return result.reshape(size, -1, *result.shape[1:]), 0
 
 
-def _batch_convolve(args, axes, *, padding):
+def _batch_convolve(args, axes, *, padding, form):
     (x, kernel), (x_axis, kernel_axis) = args, axes
     if kernel_axis is not None:
-        return _batch_groups(_convolve_p, args, axes, padding)
+        return _batch_groups(_convolve_p, args, axes, padding, form)
     size = x.shape[x_axis]
-    result = _convolve_p.bind(_fold(x, x_axis, 1, size), kernel, padding=padding)
+    result = _convolve_p.bind(_fold(x, x_axis, 1, size), kernel, padding=padding, form=form)
     return result.reshape(result.shape[0], size, -1, *result.shape[2:]), 1
 
 
-def _batch_weight_gradient(args, axes, *, padding):
-    return _batch_groups(_weight_gradient_p, args, axes, padding)
+def _batch_weight_gradient(args, axes, *, padding, form):
+    return _batch_groups(_weight_gradient_p, args, axes, padding, form)
 
 
 batching.primitive_batchers[_convolve_p] = _batch_convolve

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key
 from gm_jax.augment import Augment, crop_scale_rotate
 from gm_jax.data import ClassImages, Dataset, draw_classes, normalise
 from gm_jax.gradients import microbatched
+from gm_jax.mapping import chunked
 from gm_jax.networks import Network
 from gm_jax.training import NetworkState, epoch, start
 
@@ -133,9 +134,12 @@ def evaluate_sets(
     sets: tuple[Float[ArrayLike, "sets n h w c"], Int[ArrayLike, "..."]],
     test: tuple[Float[Array, "m h w c"], Int[Array, " m"]],
     count: int,
+    chunk: int | None = 1,
     log: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "sets count"]:
     """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
+
+    One compiled program, called once: training, augmentation and test of all networks.
 
     Args:
         key: of the networks.
@@ -143,18 +147,28 @@ def evaluate_sets(
         sets: images, and labels `[n]` for all sets or `[sets, n]`.
         test: images and labels to test on.
         count: networks a set.
-        log: called after each network.
+        chunk: networks at a time; see `mapping.chunked`.
+        log: called as each network is done.
     """
-    run = jax.jit(lambda key, x, y, test: train_and_test(key, network, protocol, x, y, *test))
     images = jnp.asarray(sets[0])
     labels = jnp.broadcast_to(jnp.asarray(sets[1]), images.shape[:2])
-    accuracies = np.zeros((len(images), count))
-    for number, (x, y) in enumerate(zip(images, labels)):
-        keys = jax.random.split(jax.random.fold_in(key, number), count)
-        for repeat in range(count):
-            accuracies[number, repeat] = run(keys[repeat], x, y, test)
-            log()
-    return accuracies
+    number = jnp.repeat(jnp.arange(len(images)), count)
+    keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key, n), count))(
+        jnp.arange(len(images))
+    )
+
+    @jax.jit
+    def program(keys, number, images, labels, test):
+        def one(key, number):
+            x, y = images[number], labels[number]
+            found = train_and_test(key, network, protocol, x, y, *test)
+            jax.debug.callback(lambda _: log(), found)
+            return found
+
+        return chunked(one, chunk)(keys, number)
+
+    accuracies = program(keys.reshape(-1), number, images, labels, test)
+    return np.asarray(accuracies, np.float64).reshape(len(images), count)
 
 
 class Summary(NamedTuple):

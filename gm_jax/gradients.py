@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from gm_jax.mapping import chunked
+
 Tree = Any
 Signal = Callable[[Any, Float[Array, "n h w c"], Int[Array, " n"]], Tree]
 
@@ -112,21 +114,23 @@ def per_class(f: Callable, chunk: int | None) -> Callable:
 
     Args:
         f: a function of the parameters and one class's arrays.
-        chunk: classes at a time: 1 is one after another, `None` all at once by `vmap`.
+        chunk: classes at a time; see `mapping.chunked`.
     """
 
-    def apply(params, *arrays):
-        if chunk is None or chunk >= len(arrays[0]):
-            return jax.vmap(lambda *a: f(params, *a))(*arrays)
-        batch = None if chunk == 1 else chunk
-        return jax.lax.map(lambda a: f(params, *a), arrays, batch_size=batch)
-
-    return apply
+    return lambda params, *arrays: chunked(lambda *a: f(params, *a), chunk)(*arrays)
 
 
 def class_mean(signals: Tree) -> Tree:
-    """mean_c of per-class signals [C, ...]: the gradient of the class-balanced loss."""
-    return jax.tree.map(lambda g: jnp.mean(g, 0), signals)
+    """mean_c of per-class signals [C, ...]: the gradient of the class-balanced loss.
+
+    As a product: on a CPU a reduction over the first axis is thirty times slower.
+    """
+
+    def mean(g):
+        share = jnp.full(len(g), 1 / len(g), g.dtype)
+        return jnp.tensordot(share, g, 1, precision=jax.lax.Precision.HIGHEST)
+
+    return jax.tree.map(mean, signals)
 
 
 def _share(part: Int[Array, " m"], whole: Int[Array, " n"], dtype: Any) -> Float[Array, ""]:

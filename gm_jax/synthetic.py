@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax.condense import IterationInfo, run
-from gm_jax.config import Config, build_method, check, check_with, start_state
+from gm_jax import platforms
+from gm_jax.condense import IterationInfo, Memory, run
+from gm_jax.config import Config, build_method, check, check_with, chosen, start_runs
 from gm_jax.data import Dataset
 from gm_jax.errors import UserError
 
@@ -16,7 +17,8 @@ class Synthetic(NamedTuple):
     """Condensed sets, and all that is needed to use them.
 
     Attributes:
-        images: float32 `[seeds, C * ipc, height, width, channel]`, normalised, class after class.
+        images: float32 `[sets, C * ipc, height, width, channel]`, normalised, class after class; in
+            the order of `config.sets`.
         labels: int32 `[C * ipc]`.
         mean: float32 `[channel]`, of pixels in 0..1; pixel = image * std + mean.
         std: float32 `[channel]`.
@@ -24,7 +26,7 @@ class Synthetic(NamedTuple):
         config: the settings they were condensed with.
     """
 
-    images: Float[np.ndarray, "seeds n h w channel"]
+    images: Float[np.ndarray, "sets n h w channel"]
     labels: Int[np.ndarray, " n"]
     mean: Float[np.ndarray, " channel"]
     std: Float[np.ndarray, " channel"]
@@ -36,24 +38,32 @@ def condense_dataset(
     config: Config,
     dataset: Dataset,
     log: Callable[[int, IterationInfo], None] = lambda number, info: None,
+    compiled: Callable[[Memory], None] = lambda memory: None,
 ) -> Synthetic:
     """Condenses a data set as the settings say, from start to end.
 
     Args:
         config: the settings; `config.dataset` is only their record of the set's name.
         dataset: what is condensed.
-        log: called with each iteration's number (from 0) and info `[seeds, outer_steps]`.
+        log: called with each iteration's number (from 0) and info `[sets, outer_steps]`.
+        compiled: called before the first iteration with what the program needs.
 
     Raises:
         UserError: a setting is not allowed, or the images diverged.
     """
     check(config)
     check_with(config, dataset)
-    method = build_method(config, dataset)
-    keys, state = start_state(config, method, dataset)
-    state = run(method, keys, dataset.train, state, config.iterations, log)
-    seeds, classes, ipc, *shape = state.images.shape
-    images = np.asarray(state.images, np.float32).reshape(seeds, classes * ipc, *shape)
+    state = run(
+        lambda rates: build_method(config, dataset, rates),
+        start_runs(config, dataset),
+        dataset.train,
+        config.iterations,
+        chosen(config.seed_chunk, platforms.here().seed_chunk),
+        log,
+        compiled,
+    )
+    sets, classes, ipc, *shape = state.images.shape
+    images = np.asarray(state.images, np.float32).reshape(sets, classes * ipc, *shape)
     if not np.isfinite(images).all():
         raise UserError("the images are not finite any more: try smaller learning rates")
     return Synthetic(

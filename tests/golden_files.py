@@ -38,13 +38,12 @@ def parameters(shapes, seed):
     return tensors
 
 
-def convnet_layers(shapes):
+def convnet_layers(shapes, norm="InstanceNorm"):
     """[(golden name, path in our parameters)] of a ConvNet, from the shapes of its tensors.
 
     A convolution's weight is 4-D, a norm's 1-D or 3-D; they are numbered as they come.
     """
     paths, convs, norms = [], -1, -1
-    flax_norm = {1: "GroupNorm", 3: "LayerNorm"}
     for name, shape in shapes:
         if name.startswith("classifier"):
             path = ("Dense_0", "kernel" if name.endswith("weight") else "bias")
@@ -53,7 +52,7 @@ def convnet_layers(shapes):
             path = (f"Conv_{convs}", "kernel")
         elif name.endswith("weight"):
             norms += 1
-            path = (f"{flax_norm[len(shape)]}_{norms}", "scale")
+            path = (f"{norm}_{norms}", "scale")
         else:
             path = (paths[-1][1][0], "bias")
         paths.append((name, path))
@@ -70,14 +69,13 @@ def from_torch(name, tensor, feature_shape):
     return tensor.transpose(1, 2, 0) if tensor.ndim == 3 else tensor
 
 
-def convnet_params(shapes, seed, batch_norm=False):
+def convnet_params(shapes, seed, norm="InstanceNorm"):
     """The golden parameters as `ConvNet` takes them."""
     tensors = parameters(shapes, seed)
     channels = shapes[0][1][0]
     side = round((tensors["classifier.weight"].shape[1] / channels) ** 0.5)
     params = {}
-    for name, (layer, leaf) in convnet_layers(shapes):
-        layer = layer.replace("GroupNorm", "BatchNorm") if batch_norm else layer
+    for name, (layer, leaf) in convnet_layers(shapes, norm):
         array = from_torch(name, tensors[name], (channels, side, side))
         params.setdefault(layer, {})[leaf] = jnp.asarray(array)
     return params

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gm_jax import condense, distances, matching, step_rules
-from gm_jax.config import Config, build_method, start_state
+from gm_jax.config import Config, build_method, sets, start_runs
 from gm_jax.data import by_class, load
 from gm_jax.evaluate import Protocol, accuracy, train
 from gm_jax.networks import from_functions
@@ -30,16 +30,15 @@ def digits():
     return load("digits")
 
 
-def run(config, dataset, iterations, state=None):
-    method = build_method(config, dataset)
-    keys, start = start_state(config, method, dataset)
+def run(config, dataset, iterations, state=None, chunk=1):
+    runs = start_runs(config, dataset)
     infos = []
     state = condense.run(
-        method,
-        keys,
+        lambda rates: build_method(config, dataset, rates),
+        runs if state is None else runs._replace(state=state),
         dataset.train,
-        start if state is None else state,
         iterations,
+        chunk,
         lambda number, info: infos.append(info),
     )
     return state, infos
@@ -90,16 +89,32 @@ def test_one_program_serves_all_iterations(digits):
         return method.network.init(key)
 
     counting = method._replace(network=method.network._replace(init=counted))
-    keys, state = start_state(SMALL, method, digits)
-    condense.run(counting, keys, digits.train, state, 4)
+    condense.run(lambda rates: counting, start_runs(SMALL, digits), digits.train, 4)
     assert len(traces) == 1
+
+
+def test_nothing_moves_between_host_and_device_during_a_run(digits):
+    """But for the infos, which `run` fetches explicitly."""
+    runs = start_runs(SMALL, digits)
+    step = condense.compile_iteration(
+        lambda r: build_method(SMALL, digits, r), runs, digits.train, 1
+    )
+    keys, rates, state = runs
+    with jax.transfer_guard("disallow_explicit"):
+        for _ in range(2):
+            state, _ = step(keys, rates, state, digits.train)
+    assert state.iteration[0] == 2
+
+
+def test_the_guard_of_the_test_above_would_see_a_transfer():
+    with jax.transfer_guard("disallow_explicit"), pytest.raises(Exception, match="isallowed"):
+        jax.device_put(np.ones(3))
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
 def test_every_norm_runs_and_moves_the_images(digits, norm):
     config = Config(**{**vars(SMALL), "norm": norm, "iterations": 1})
-    _, before = start_state(config, build_method(config, digits), digits)
-    before = np.asarray(before.images)
+    before = np.asarray(start_runs(config, digits).state.images)
     after, _ = run(config, digits, 1)
     assert np.all(np.isfinite(after.images))
     assert np.any(after.images != before)
@@ -157,7 +172,7 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
     key = jax.random.key(1)
     state = condense.init(method, condense.noise_images(key, data, 1))
     state = jax.tree.map(lambda a: a[None], state)
-    state = condense.run(method, key[None], data, state, 60)
+    state = condense.run(lambda rates: method, condense.Runs(key[None], (), state), data, 60)
     x, y = state.images[0].reshape(2, 2, 2, 1), jnp.arange(2)
     between = (x[1] - x[0]).ravel()
     assert jnp.sum(between) / (2 * jnp.linalg.norm(between)) > 0.97  # cosine with (1, 1, 1, 1)
@@ -170,10 +185,47 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
 def test_condense_under_vmap_is_condense_alone(digits):
     """A user's own vmap over keys: each seed keeps its own count of inner epochs."""
     method = build_method(SMALL, digits)
-    keys, state = start_state(Config(**{**vars(SMALL), "seeds": 2}), method, digits)
+    keys, _, state = start_runs(Config(**{**vars(SMALL), "seeds": 2}), digits)
     step = lambda key, state: condense.iteration(method, key, digits.train, state)
     together, info = jax.jit(jax.vmap(step))(keys, state)
     for number in range(2):
         alone, single = jax.jit(step)(keys[number], jax.tree.map(lambda a, n=number: a[n], state))
         np.testing.assert_allclose(together.images[number], alone.images, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(info.inner_epochs[number], single.inner_epochs)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
+    """Three seeds at once, or two and one: each keeps its own count of inner epochs."""
+    config = Config(**{**vars(SMALL), "seeds": 3})
+    (one_by_one, infos), (together, others) = (
+        run(config, digits, 2),
+        run(config, digits, 2, None, chunk),
+    )
+    np.testing.assert_allclose(together.images, one_by_one.images, rtol=1e-3, atol=1e-4)
+    for info, other in zip(infos, others, strict=True):
+        np.testing.assert_array_equal(info.inner_epochs, other.inner_epochs)
+
+
+def test_swept_values_are_runs_with_those_values(digits):
+    """2 x 1 x 2 sets of one seed; each is the run that has those values alone."""
+    swept = Config(**{**vars(SMALL), "image_lr": (0.1, 0.5), "inter_weight": (0.0, 10.0)})
+    together, _ = run(swept, digits, 2)
+    combinations = [(0.1, 0), (0.1, 10), (0.5, 0), (0.5, 10)]
+    assert [(r.image_lr, r.inter_weight) for _, r in sets(swept)] == combinations
+    for at, (lr, weight) in enumerate(combinations):
+        alone = Config(**{**vars(SMALL), "image_lr": (lr,), "inter_weight": (weight,)})
+        images = run(alone, digits, 2)[0].images[0]
+        np.testing.assert_allclose(together.images[at], images, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(together.images[0], together.images[1], atol=1e-3)
+
+
+def test_memory_counts_the_arguments(digits):
+    """8x8 digits, uint8: at least a byte a pixel, and float32 images with their momentum."""
+    found = []
+    runs = start_runs(SMALL, digits)
+    condense.run(
+        lambda r: build_method(SMALL, digits, r), runs, digits.train, 0, compiled=found.append
+    )
+    assert found[0].arguments >= digits.train.images.size + 2 * 4 * 10 * 2 * 64
+    assert found[0].temporary > 0

@@ -1,11 +1,12 @@
-"""The convolution room against `lax.conv_general_dilated`, to second order and under vmap."""
+"""The convolution room against `lax.conv_general_dilated`, to third order and under vmap."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from gm_jax.convolution import conv2d
+from gm_jax import winograd
+from gm_jax.convolution import FORMS, conv2d
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -45,6 +46,10 @@ def derivatives(conv, padding):
     }
 
 
+def in_form(name):
+    return lambda x, kernel, padding: conv2d(x, kernel, padding, FORMS[name])
+
+
 def assert_same(ours, theirs):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
@@ -55,9 +60,14 @@ SHAPES = {  # height, width, in, out, kernel height and width, padding
     "3x3 same": (6, 5, 3, 4, 3, 3, (1, 1)),
     "one channel, padded by 3": (6, 6, 1, 4, 3, 3, (3, 3)),  # padding beyond the kernel's reach
     "wide enough for products by row": (5, 7, 40, 4, 3, 5, (0, 2)),
+    "few output channels": (5, 6, 16, 2, 3, 3, (2, 1)),
     "1x1": (6, 6, 2, 3, 1, 1, (0, 0)),
     "1x1, padded unevenly": (4, 4, 2, 3, 1, 1, (1, 2)),
+    "whole tiles of 4": (8, 4, 16, 16, 3, 3, (1, 1)),
+    "tiles cut off": (7, 6, 16, 17, 3, 3, (1, 1)),
+    "tiles, padded by 2 and 0": (6, 6, 17, 16, 3, 3, (2, 0)),
 }
+TILED = ["whole tiles of 4", "tiles cut off", "tiles, padded by 2 and 0"]
 
 
 def inputs(shape):
@@ -67,21 +77,28 @@ def inputs(shape):
     return x, kernel, padding
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_every_derivative_is_laxs(shape):
-    x, kernel, padding = inputs(shape)
+CASES = [
+    (form, shape) for shape in SHAPES for form in FORMS if (form == "winograd") == (shape in TILED)
+]
+
+
+@pytest.mark.parametrize(("form", "shape"), CASES)
+def test_every_derivative_is_laxs(form, shape):
+    x, kernel, padding = inputs(SHAPES[shape])
     theirs = derivatives(reference, padding)
-    for name, ours in derivatives(conv2d, padding).items():
+    for name, ours in derivatives(in_form(form), padding).items():
         assert_same(jax.jit(ours)(x, kernel), jax.jit(theirs[name])(x, kernel))
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 @pytest.mark.parametrize("name", ["value", "reverse", "reverse over reverse"])
-def test_vmap_over_images_kernels_or_both(axes, name):
-    x, kernel, padding = inputs(SHAPES["3x3 same"])
+@pytest.mark.parametrize("form", FORMS)
+def test_vmap_over_images_kernels_or_both(axes, name, form):
+    x, kernel, padding = inputs(SHAPES["whole tiles of 4"])
     stack = lambda a, axis: a if axis is None else jnp.stack([a, a + 1, a * 2])
     batch = (stack(x, axes[0]), stack(kernel, axes[1]))
-    ours, theirs = derivatives(conv2d, padding)[name], derivatives(reference, padding)[name]
+    ours = derivatives(in_form(form), padding)[name]
+    theirs = derivatives(reference, padding)[name]
     assert_same(jax.vmap(ours, axes)(*batch), jax.vmap(theirs, axes)(*batch))
 
 
@@ -99,6 +116,38 @@ def test_gradient_of_nested_vmaps():
         jax.grad(total(conv2d), (0, 1))(xs, kernels),
         jax.grad(total(reference), (0, 1))(xs, kernels),
     )
+
+
+@pytest.mark.parametrize("shape", TILED)
+def test_these_shapes_are_tiled(shape):
+    """Else the cases above would test the direct sum twice."""
+    h, w, i, o, kh, kw, (ph, pw) = SHAPES[shape]
+    assert winograd.saves(h + 2 * ph - 2, w + 2 * pw - 2)
+    assert (kh, kw) == (3, 3)
+    assert min(i, o) >= 16
+
+
+def test_when_tiles_save_half():
+    """8x8 is 4 tiles: 4 * 36 = 144 products instead of 9 * 64 = 576.
+
+    5x5 is 4 tiles as well, for 225: less than half is saved; 3x3 is one, 36 instead of 81.
+    """
+    assert winograd.saves(8, 8)
+    assert not winograd.saves(5, 5)
+    assert winograd.saves(3, 3)
+    assert not winograd.saves(2, 2)
+
+
+def test_tiles_round_little_in_float32():
+    """The points 2 and -2 cost a digit's part: within 1e-5 where the direct sum is within 2e-6."""
+    shape = (16, 16, 64, 64, 3, 3, (1, 1))
+    x, kernel, padding = inputs(shape)
+    exact = reference(x, kernel, padding)
+    singles = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    for form, bound in [("xla", 2e-6), ("winograd", 1e-5)]:
+        ours = in_form(form)(*singles, padding)
+        assert ours.dtype == jnp.float32
+        assert jnp.linalg.norm(ours - exact) < bound * jnp.linalg.norm(exact)
 
 
 def test_by_hand():

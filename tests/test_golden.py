@@ -52,13 +52,13 @@ METRICS = {
 CONVNETS = [n for n in golden.load("networks")[1] if n.startswith("ConvNet")]
 
 
-def golden_network(description, batch_norm=False, **variant) -> Network:
+def golden_network(description, norm_layer="InstanceNorm", **variant) -> Network:
     """The network of a golden file, whose `init` gives the golden parameters whatever the key."""
     side, channel = description["size"], description["channel"]
     module = ConvNet(classes=description["params"][-1][1][0], **variant)
     network = from_flax(module, (side, side, channel))
     seed = description.get("params_seed", 4000)
-    params = golden.convnet_params(description["params"], seed, batch_norm)
+    params = golden.convnet_params(description["params"], seed, norm_layer)
     return network._replace(init=lambda key: (params, network.init(key)[1]))
 
 
@@ -69,7 +69,9 @@ def test_convnet_logits(name, precise, tolerance):
         arrays, descriptions = golden.load("networks")
         description = descriptions[name]
         variant = name.removeprefix("ConvNet")[:-4]
-        network = golden_network(description, variant == "BN", **VARIANTS[variant])
+        layers = {"BN": "BatchNorm", "GN": "GroupNorm", "LN": "LayerNorm"}
+        norm_layer = layers.get(variant, "InstanceNorm")
+        network = golden_network(description, norm_layer, **VARIANTS[variant])
         params, stats = network.init(jax.random.key(0))
         shape = (description["channel"], description["size"], description["size"])
         draw = lambda seed, n: np.random.RandomState(seed).standard_normal((n, *shape))

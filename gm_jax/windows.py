@@ -1,0 +1,88 @@
+"""Sums over windows of pixels, and their transpose: what average pooling and instance norm are of.
+
+`window_sum` and `window_spread` are each the other's transpose, so two primitives are closed under
+differentiation.  They stand here because XLA's own reduction over such windows, and the derivative
+it is given, take a third of ConvNet's time on a CPU (docs/performance.md).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+Window = tuple[int, int]
+"""Height and width in pixels; a divisor of the image's."""
+
+SMALL = 16
+"""Up to so many pixels a window's sum is written out term by term."""
+
+
+def window_sum(x: Float[Array, "n h w c"], window: Window) -> Float[Array, "n h2 w2 c"]:
+    """Sums of windows that tile the image: `h2 = h / window[0]`, `w2 = w / window[1]`.
+
+    Forward and reverse mode, any order, any nesting of `vmap`.  Raises `ValueError` where the
+    window does not divide the image.
+    """
+    if x.shape[1] % window[0] or x.shape[2] % window[1]:
+        raise ValueError(f"windows of {window} do not tile an image of {x.shape[1:3]}")
+    return _sum_p.bind(x, window=tuple(window))
+
+
+def window_spread(x: Float[Array, "n h w c"], window: Window) -> Float[Array, "n h2 w2 c"]:
+    """Each pixel repeated over a window: `h2 = h * window[0]`, `w2 = w * window[1]`."""
+    return _spread_p.bind(x, window=tuple(window))
+
+
+def _sum(x, *, window):
+    n, h, w, c = x.shape
+    kh, kw = window
+    if (kh, kw) == (h, w):
+        ones = jnp.ones((n, 1, h * w), x.dtype)
+        whole = jnp.matmul(ones, x.reshape(n, h * w, c), precision=jax.lax.Precision.HIGHEST)
+        return whole[:, :, None]
+    x = x.reshape(n, h // kh, kh, w // kw, kw, c)
+    if kh * kw > SMALL:
+        return jnp.sum(x, (2, 4))
+    places = [x[:, :, k, :, l] for k in range(kh) for l in range(kw)]
+    return sum(places[1:], places[0])
+
+
+def _spread(x, *, window):
+    n, h, w, c = x.shape
+    spread = jnp.broadcast_to(x[:, :, None, :, None], (n, h, window[0], w, window[1], c))
+    return spread.reshape(n, h * window[0], w * window[1], c)
+
+
+def _sum_shape(x, *, window):
+    n, h, w, c = x.shape
+    return x.update(shape=(n, h // window[0], w // window[1], c))
+
+
+def _spread_shape(x, *, window):
+    n, h, w, c = x.shape
+    return x.update(shape=(n, h * window[0], w * window[1], c))
+
+
+def _batch(primitive: Primitive, args, axes, *, window):
+    """The mapped axis is merged into the images' and cut out again."""
+    x = jnp.moveaxis(args[0], axes[0], 0)
+    result = primitive.bind(x.reshape(-1, *x.shape[2:]), window=window)
+    return result.reshape(*x.shape[:2], *result.shape[1:]), 0
+
+
+def _define(name: str, function, shape) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_abstract_eval(shape)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+_sum_p = _define("gm_window_sum", _sum, _sum_shape)
+_spread_p = _define("gm_window_spread", _spread, _spread_shape)
+ad.deflinear2(_sum_p, lambda g, x, *, window: [_spread_p.bind(g, window=window)])
+ad.deflinear2(_spread_p, lambda g, x, *, window: [_sum_p.bind(g, window=window)])
