@@ -183,21 +183,45 @@ def match_images(
     real: tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]],
     images: Float[Array, "C ipc h w channel"],
 ) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The matching loss and its gradient by the images.
+    """The matching loss of `images` with the `real` images and labels, and its gradient."""
+    return match_signals(method, params, stats, real_signals(method, params, stats, real), images)
+
+
+def real_signals(
+    method: Method,
+    params: Params,
+    stats: Stats,
+    real: tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]],
+) -> Any:
+    """gT: the signal of each class's real images and labels, a pytree `[C, ...]`."""
+    signal = _signal(method, stats)
+    return per_class(microbatched(signal, method.microbatch), 1)(params, *real)
+
+
+def match_signals(
+    method: Method,
+    params: Params,
+    stats: Stats,
+    real_signals: Any,
+    images: Float[Array, "C ipc h w channel"],
+) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
+    """The matching loss of `images` with gT (from `real_signals`), and its gradient by the images.
 
         L = match(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
 
     The chain rule is written out at the signals: first all signals, then dL/dgS, then each class's
     pullback.  So no more than one microbatch's intermediates are ever kept.
     """
-    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
-    of_class = per_class(microbatched(signal, method.microbatch), 1)
+    signal = _signal(method, stats)
     labels = class_labels(images)
-    real_signals = of_class(params, *real)
-    signals = of_class(params, images, labels)
+    signals = per_class(microbatched(signal, method.microbatch), 1)(params, images, labels)
     (_, info), cotangents = jax.value_and_grad(method.match, has_aux=True)(signals, real_signals)
     pull = per_class(pullback(signal, method.microbatch), 1)
     return info, pull(params, images, labels, cotangents)
+
+
+def _signal(method: Method, stats: Stats) -> Signal:
+    return method.signal(lambda params, x: method.network.apply(params, stats, x))
 
 
 def inner_loop(
