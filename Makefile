@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-port lint format compare clean
+.PHONY: demo test test-port lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
@@ -25,9 +25,9 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Seconds an iteration beside the PyTorch port, in one run.
-compare: .venv/installed-torch
-	$(BIN)/python -m experiments.compare
+# Time and memory of each part beside the PyTorch port, in one run: a table, and bench.json.
+bench: .venv/installed-torch
+	$(BIN)/python -m experiments.bench
 
 clean:
 	rm -rf .venv

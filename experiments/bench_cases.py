@@ -1,0 +1,111 @@
+"""What `experiments.bench` measures: its cases, and the arithmetic in each.  Pure Python.
+
+Ten classes, ConvNet 128, multi-level, cosine+l2, the fixed step rule with the paper's inner epochs.
+A case is one of five parts at one shape of image and one ipc:
+
+    real gradients              gT_c of `batch_real` images a class
+    synthetic match + gradient  the matching loss and its gradient by the images, given gT
+    inner epoch                 the network once over the C * ipc synthetic images
+    iteration                   a network's life: outer steps, inner epochs after all but the last
+    evaluation                  a fresh network trained on C * ipc images, tested on 1000
+
+FLOPs are those of the direct algorithm, a multiply-add being two, in convolutions and the dense
+layer; norms, activations, pooling, distances and optimisers count nothing.  An image costs
+
+    f = forward_flops    f1 = the first convolution's    g = 3 f - f1   (gradient by the parameters:
+                                                         no gradient by the image is asked for)
+
+and with B = batch_real, n = C * ipc
+
+    real gradients              C B g
+    synthetic match + gradient  n (g + 6 f)   gS, then its pullback forward over reverse; nominal:
+                                              the first convolution takes less
+    inner epoch                 n g
+    iteration                   outer (C B g + n (g + 6 f)) + (outer - 1) inner n g
+    evaluation                  epochs n g + 1000 f
+"""
+
+import dataclasses
+
+CLASSES, WIDTH, DEPTH, TEST_IMAGES = 10, 128, 3, 1000
+
+Shape = tuple[int, int, int]
+"""Height, width, channel."""
+
+SHAPES: dict[str, Shape] = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+REAL, MATCH, EPOCH = "real gradients", "synthetic match + gradient", "inner epoch"
+ITERATION, EVALUATION = "iteration", "evaluation"
+PARTS = (REAL, MATCH, EPOCH, ITERATION, EVALUATION)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to measure; a field that its part does not use is 0."""
+
+    part: str
+    """One of `PARTS`."""
+    shape: str
+    """One of `SHAPES`."""
+    ipc: int = 0
+    """Synthetic images a class."""
+    batch_real: int = 0
+    """Real images a class."""
+    outer_steps: int = 0
+    """Image updates an iteration."""
+    paper_outer_steps: int = 0
+    """The paper's, for this ipc."""
+    inner_epochs: int = 0
+    """Epochs after each outer step but the last."""
+    epochs: int = 0
+    """Of evaluation."""
+
+    @property
+    def images(self) -> int:
+        """Synthetic images of all classes."""
+        return CLASSES * self.ipc
+
+
+def part_name(case: Case) -> str:
+    """The part, and how much of it: `iteration, 2 of 10 outer steps`."""
+    if case.part == EVALUATION:
+        return f"{case.part}, {case.epochs} epochs"
+    if case.part != ITERATION:
+        return case.part
+    shortened = case.outer_steps < case.paper_outer_steps
+    share = f"{case.outer_steps} of {case.paper_outer_steps}" if shortened else case.outer_steps
+    return f"{case.part}, {share} outer step{'s' if shortened or case.outer_steps > 1 else ''}"
+
+
+def case_name(case: Case) -> str:
+    """For people: `mnist, ipc 10, inner epoch`."""
+    ipc = f"ipc {case.ipc}, " if case.ipc else ""
+    return f"{case.shape}, {ipc}{part_name(case)}"
+
+
+def layer_flops(shape: Shape, classes: int, width: int, depth: int) -> list[int]:
+    """FLOPs of each layer of ConvNet on one image: `depth` convolutions, then the dense layer."""
+    height, across, channel = (32, 32, 1) if shape == (28, 28, 1) else shape  # padded by 3, not 1
+    layers = []
+    for _ in range(depth):
+        layers.append(2 * 9 * height * across * channel * width)
+        height, across, channel = height // 2, across // 2, width
+    return [*layers, 2 * height * across * channel * classes]
+
+
+def flops(case: Case) -> int:
+    """FLOPs of a case, by the formulas at the head of this file."""
+    layers = layer_flops(SHAPES[case.shape], CLASSES, WIDTH, DEPTH)
+    forward = sum(layers)
+    gradient = 3 * forward - layers[0]
+    real = CLASSES * case.batch_real * gradient
+    match = case.images * (gradient + 6 * forward)
+    epoch = case.images * gradient
+    return {
+        REAL: real,
+        MATCH: match,
+        EPOCH: epoch,
+        ITERATION: case.outer_steps * (real + match)
+        + (case.outer_steps - 1) * case.inner_epochs * epoch,
+        EVALUATION: case.epochs * epoch + TEST_IMAGES * forward,
+    }[case.part]

@@ -1,0 +1,135 @@
+"""What `experiments.bench` found, and how it is shown."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.bench_cases import Case, case_name, part_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One program on one case."""
+
+    seconds: list[float]
+    """Of each timed call, in order."""
+    imports_bytes: int
+    """The memory peak after imports, before the case was set up."""
+    peak_bytes: int
+    """The memory peak at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Both programs on one case."""
+
+    case: Case
+    ours: Measured
+    theirs: Measured
+    compile_s: float
+    """Of ours, tracing included."""
+    flops: int
+    """Nominal, of one call."""
+    matrix_rate: float
+    """FLOP/s of a large float32 matrix product."""
+
+
+HEAD = (
+    "shape",
+    "ipc",
+    "part",
+    "gm_jax, s",
+    "PyTorch, s",
+    "PyTorch / gm_jax",
+    "gm_jax peak, MB",
+    "PyTorch peak, MB",
+    "compile, s",
+    "share of matrix rate",
+)
+
+LEGEND = """\
+Seconds: median (lowest to highest). A ratio above 1: gm_jax is faster. Peaks: MB of 10^6 bytes,
+of the whole process (after imports) on a CPU, of the device elsewhere."""
+
+
+def ratio(result: Result) -> float:
+    """The port's median seconds over ours."""
+    return statistics.median(result.theirs.seconds) / statistics.median(result.ours.seconds)
+
+
+def share(result: Result) -> float:
+    """Our FLOP/s in the median call over the matrix product's."""
+    return result.flops / statistics.median(result.ours.seconds) / result.matrix_rate
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """A line of the table."""
+    case = result.case
+    return (
+        case.shape,
+        str(case.ipc) if case.ipc else "any",
+        part_name(case),
+        _spread(result.ours.seconds),
+        _spread(result.theirs.seconds),
+        f"{ratio(result):.2f}",
+        _peak(result.ours),
+        _peak(result.theirs),
+        f"{result.compile_s:.1f}",
+        f"{share(result):.0%}",
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """A Markdown table, a line a case."""
+    lines = [HEAD, ("---",) * len(HEAD), *map(row, results)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    middle, low, high = map(_digits, (statistics.median(seconds), min(seconds), max(seconds)))
+    return f"{middle} ({low} to {high})"
+
+
+def _digits(number: float) -> str:
+    """Three of them that count."""
+    return f"{number:.0f}" if number >= 1000 else f"{number:#.3g}".rstrip(".")
+
+
+def _peak(measured: Measured) -> str:
+    return f"{measured.peak_bytes / 1e6:.0f} ({measured.imports_bytes / 1e6:.0f})"
+
+
+def progress(result: Result) -> str:
+    """A line about a finished case."""
+    return (
+        f"{case_name(result.case)}: gm_jax {_spread(result.ours.seconds)} s, "
+        f"PyTorch {_spread(result.theirs.seconds)} s, ratio {ratio(result):.2f}"
+    )
+
+
+def machine(jax_about: dict[str, Any], torch_about: dict[str, Any]) -> dict[str, Any]:
+    """Where and with what the times were taken."""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "jax": jax_about,
+        "torch": torch_about,
+    }
+
+
+def _processor() -> str:
+    """The CPU's name; Python knows none on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,114 @@
+"""The worker of `experiments.bench` that runs the PyTorch port; it imports no JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments import torch_port
+from experiments.bench_cases import (
+    CLASSES,
+    EPOCH,
+    EVALUATION,
+    ITERATION,
+    MATCH,
+    REAL,
+    SHAPES,
+    TEST_IMAGES,
+    Case,
+)
+from experiments.bench_worker import peak_resident_bytes, serve
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TEST_BATCH = 256
+
+
+def work(case: Case) -> Callable[[], object]:
+    """What a case is in the port."""
+    height, width, channel = SHAPES[case.shape]
+
+    def noise(*images: int) -> Tensor:
+        return torch.randn(*images, channel, height, width, device=DEVICE)
+
+    def fresh_network() -> torch_port.ConvNet:
+        return torch_port.ConvNet(channel, CLASSES, height).to(DEVICE)
+
+    net, labels = fresh_network(), torch.arange(CLASSES, device=DEVICE)
+    if case.part == REAL:
+        real = noise(CLASSES, case.batch_real)
+        return lambda: torch_port.real_gradients(net, real)
+    if case.part == MATCH:
+        real_grads = [[torch.randn_like(p) for p in net.parameters()] for _ in range(CLASSES)]
+        syn = noise(CLASSES, case.ipc).requires_grad_()
+        return lambda: torch_port.match(net, syn, real_grads)
+    if case.part == ITERATION:
+        real = noise(CLASSES, case.batch_real)
+        return lambda: iteration(case, fresh_network(), noise(CLASSES, case.ipc), real)
+    images, labels = noise(case.images), labels.repeat_interleave(case.ipc)
+    if case.part == EPOCH:
+        network_by = torch_port.network_optimiser(net)
+        return lambda: torch_port.inner_epoch(net, network_by, images, labels)
+    assert case.part == EVALUATION, case.part
+    test, test_labels = noise(TEST_IMAGES), torch.arange(TEST_IMAGES, device=DEVICE) % CLASSES
+
+    def train_and_test():
+        net = fresh_network()
+        torch_port.train_network(net, images, labels, case.epochs)
+        return accuracy(net, test, test_labels)
+
+    return train_and_test
+
+
+def iteration(case: Case, net: torch_port.ConvNet, syn: Tensor, real: Tensor) -> list[float]:
+    """The life of one network; the same real images in every outer step, so none are drawn."""
+    syn.requires_grad_()
+    by = torch_port.image_optimiser(syn)
+    outer, inner = case.outer_steps, case.inner_epochs
+    return torch_port.iteration(net, syn, by, lambda step: real, outer, inner)
+
+
+@torch.no_grad()
+def accuracy(net: torch_port.ConvNet, images: Tensor, labels: Tensor) -> float:
+    """The share of images whose largest logit is their label's."""
+    batches = zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)
+    right = sum((net(x).argmax(1) == y).sum().item() for x, y in batches)
+    return right / len(images)
+
+
+def prepare(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+    """The case, ready to be called; the port compiles nothing."""
+    call = work(case)
+
+    def finished():
+        call()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    return finished, {}
+
+
+def peak_bytes() -> int:
+    """The most memory so far: the accelerator's, or this process's on a CPU."""
+    return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else peak_resident_bytes()
+
+
+def check() -> dict[str, float]:
+    """The port's largest relative error on each golden file, in double precision."""
+    return torch_port.check(torch_port.GOLDEN_DIR)
+
+
+def check_grey() -> dict[str, float]:
+    """The same, of the files on one-channel images alone: a quarter of the time."""
+    grey = ("networks", "matching_gray", "iteration_gray_baseline", "evaluate_gray")
+    return {name: torch_port.check_file(torch_port.GOLDEN_DIR, name) for name in grey}
+
+
+def about() -> dict[str, Any]:
+    """Version, threads and the device."""
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
+    return {"torch": torch.__version__, "device": device, "threads": torch.get_num_threads()}
+
+
+if __name__ == "__main__":
+    serve(prepare, peak_bytes, {"check": check, "check grey": check_grey, "about": about})

@@ -1,0 +1,133 @@
+"""The benchmark's arithmetic, and what it says to mistakes. Nothing is timed; no PyTorch."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from experiments import bench, bench_gm_jax, bench_report
+from experiments.bench_cases import PARTS, Case, case_name, flops, layer_flops
+from experiments.bench_worker import WorkerError, peak_resident_bytes, started
+
+
+def test_flops_of_a_tiny_network_by_hand():
+    # 8x8x3 -> 4 channels: 2 * 9 * 64 * 3 * 4; 4x4x4 -> 4: 2 * 9 * 16 * 4 * 4; 2 * 2 * 4 -> 2
+    assert layer_flops((8, 8, 3), classes=2, width=4, depth=2) == [13824, 4608, 64]
+    # 28x28x1 is padded to an output of 32x32: 2 * 9 * 1024 * 1 * 2; 16 * 16 * 2 -> 3
+    assert layer_flops((28, 28, 1), classes=3, width=2, depth=1) == [36864, 3072]
+
+
+def test_flops_of_each_part_by_hand():
+    # 28x28x1: 2 * 9 * (1024 * 128 + (256 + 64) * 128^2) + 2 * 2048 * 10
+    first = 2 * 9 * 1024 * 128
+    forward = first + 2 * 9 * 320 * 128**2 + 40960
+    gradient = 3 * forward - first
+    real, match, epoch = 10 * 7 * gradient, 30 * (gradient + 6 * forward), 30 * gradient
+    steps = {"outer_steps": 4, "paper_outer_steps": 9, "inner_epochs": 5}
+    assert flops(Case("real gradients", "mnist", batch_real=7)) == real
+    assert flops(Case("synthetic match + gradient", "mnist", 3)) == match
+    assert flops(Case("inner epoch", "mnist", 3)) == epoch
+    whole = flops(Case("iteration", "mnist", 3, batch_real=7, **steps))
+    assert whole == 4 * (real + match) + 3 * 5 * epoch
+    assert flops(Case("evaluation", "mnist", 3, epochs=8)) == 8 * epoch + 1000 * forward
+
+
+def test_real_gradients_are_measured_once_a_shape():
+    cases = list(bench.cases(bench.Settings(shapes=("mnist",), ipc=(1, 10), batch_real=64)))
+    assert [case_name(case) for case in cases] == [
+        "mnist, real gradients",
+        "mnist, ipc 1, synthetic match + gradient",
+        "mnist, ipc 1, inner epoch",
+        "mnist, ipc 1, iteration, 1 outer step",
+        "mnist, ipc 1, evaluation, 20 epochs",
+        "mnist, ipc 10, synthetic match + gradient",
+        "mnist, ipc 10, inner epoch",
+        "mnist, ipc 10, iteration, 2 of 10 outer steps",
+        "mnist, ipc 10, evaluation, 20 epochs",
+    ]
+    assert cases[0] == Case("real gradients", "mnist", batch_real=64)
+    assert cases[7].inner_epochs == 50  # the paper's at ipc 10
+
+
+def test_the_table_shows_medians_and_their_ratio():
+    result = bench_report.Result(
+        case=Case("inner epoch", "cifar10", 10),
+        ours=bench_report.Measured(
+            [4.0, 1.0, 2.0], imports_bytes=200_000_000, peak_bytes=512_000_000
+        ),
+        theirs=bench_report.Measured(
+            [9.0, 3.0, 2.5], imports_bytes=230_000_000, peak_bytes=1_600_000_000
+        ),
+        compile_s=6.25,
+        flops=90_000_000_000,
+        matrix_rate=100e9,
+    )
+    assert bench_report.row(result) == (
+        *("cifar10", "10", "inner epoch"),
+        *("2.00 (1.00 to 4.00)", "3.00 (2.50 to 9.00)", "1.50"),  # 3.0 / 2.0
+        *("512 (200)", "1600 (230)", "6.2", "45%"),  # 90 GFLOP / 2.0 s / 100 GFLOP/s
+    )
+    lines = bench_report.table([result, result]).splitlines()
+    assert len(lines) == 4
+    assert {line.count("|") for line in lines} == {len(bench_report.HEAD) + 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--repeats", "0"], "--repeats 0: must be 1 to"),
+        (["--ipc", "1", "-3"], "--ipc -3: must be 1 to"),
+        (["--outer-steps", "0"], "--outer-steps 0: must be 1 to"),
+        (["--parts", "outer epoch"], "--parts 'outer epoch' is unknown: choose real gradients"),
+        (["--shapes", "imagenet"], "--shapes 'imagenet' is unknown: choose mnist, cifar10"),
+        (["--parts"], "--parts is empty"),
+        (["--out", "no/such/folder/bench.json"], "--out no/such/folder/bench.json cannot be"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_status_2(arguments, says, capsys):
+    assert bench.main(arguments) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"bench: {says}")
+    assert complaint.count("\n") == 1
+
+
+def test_quick_is_small():
+    quick = bench.checked(bench.Settings(quick=True))
+    assert {case.shape for case in bench.cases(quick)} == {"mnist"}
+    assert [case.part for case in bench.cases(quick)] == list(PARTS)
+    assert max(case.batch_real for case in bench.cases(quick)) == 32
+
+
+def test_a_dead_worker_is_an_error_that_names_the_case(capfd):
+    with (
+        started("experiments.no_such_worker", "mnist, ipc 1, inner epoch") as ask,
+        pytest.raises(WorkerError, match=r"mnist, ipc 1, inner epoch: .*exit status 1"),
+    ):
+        ask("time")
+    assert "no_such_worker" in capfd.readouterr().err
+
+
+def test_results_are_saved_as_json(tmp_path):
+    settings = bench.Settings(out=tmp_path / "bench.json")
+    measured = bench_report.Measured([1.0], 1, 2)
+    case = Case("inner epoch", "mnist", 1)
+    result = bench_report.Result(case, measured, measured, 3.0, 4, 5.0)
+    bench.save(settings, {"python": "3"}, [result])
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    saved = json.loads(settings.out.read_text())
+    assert saved["machine"] == {"python": "3"}
+    assert saved["settings"]["ipc"] == [1, 10, 50]
+    assert saved["results"] == [dataclasses.asdict(result)]
+
+
+def test_peak_memory_is_in_bytes_of_this_process():
+    held = bytearray(b"x") * 50_000_000
+    assert len(held) < peak_resident_bytes() < 2**36
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_traces(part):
+    case = Case(part, "mnist", 2, 3, outer_steps=2, inner_epochs=2, epochs=2)
+    function, arguments = bench_gm_jax.work(case)
+    assert jax.tree.leaves(jax.eval_shape(function, *arguments))
