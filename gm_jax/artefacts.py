@@ -140,7 +140,8 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
     found = json.loads(str(arrays["config"]))
     if found["format"] != FORMAT:
         raise UserError(f"format {found['format']}, this version reads {FORMAT}")
-    config = Config(**found["settings"])
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in found["settings"].items()}
+    config = Config(**settings)
     check(config)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])

