@@ -124,10 +124,10 @@ class Config:
     Default: 16 on a CPU, all at once elsewhere."""
     class_chunk: int | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
-    Default: 1 on a CPU, all at once elsewhere."""
+    Default: 1 on a CPU, 10 elsewhere."""
     seed_chunk: int | None = None
     """Sets at a time, of several seeds or swept values, for speed and memory alone; 0 is all at
-    once. Default: 1 on a CPU, 4 elsewhere."""
+    once. Default: 1."""
 
 
 class Rates(NamedTuple):

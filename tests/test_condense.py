@@ -211,7 +211,7 @@ def test_swept_values_are_runs_with_those_values(digits):
     """2 x 1 x 2 sets of one seed; each is the run that has those values alone."""
     swept = Config(**{**vars(SMALL), "image_lr": (0.1, 0.5), "inter_weight": (0.0, 10.0)})
     together, _ = run(swept, digits, 2)
-    combinations = [(0.1, 0), (0.1, 10), (0.5, 0), (0.5, 10)]
+    combinations = [(0.1, 0.0), (0.1, 10.0), (0.5, 0.0), (0.5, 10.0)]
     assert [(r.image_lr, r.inter_weight) for _, r in sets(swept)] == combinations
     for at, (lr, weight) in enumerate(combinations):
         alone = Config(**{**vars(SMALL), "image_lr": (lr,), "inter_weight": (weight,)})
