@@ -24,7 +24,7 @@ from gm_jax.config import Config, check, sets
 from gm_jax.errors import UserError
 from gm_jax.synthetic import Synthetic
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder's layout; another one is refused."""
 
 FILES = ("config.json", "metrics.jsonl", "synthetic.npz", "grid.png", "evaluation.json")

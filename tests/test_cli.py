@@ -294,7 +294,7 @@ def test_run_folders_of_another_version_or_shape(copy):
         described, images = json.loads(str(file["config"])), file["images"]
     newer = np.array(json.dumps(described | {"format": 99}))
     change(copy, config=newer)
-    assert_refused(gm_jax("show", copy), "format 99", "reads 1")
+    assert_refused(gm_jax("show", copy), "format 99", "reads 2")
     change(copy, config=np.array(json.dumps(described)), images=images[:, :, :7])
     assert_refused(gm_jax("evaluate", copy), "(7, 8, 1)", "(8, 8, 1)")
     change(copy, images=images[:, :-1])
