@@ -123,7 +123,7 @@ def per_class(f: Callable, chunk: int | None) -> Callable:
 def class_mean(signals: Tree) -> Tree:
     """mean_c of per-class signals [C, ...]: the gradient of the class-balanced loss.
 
-    As a product: on a CPU a reduction over the first axis is thirty times slower.
+    As a product: on a CPU a reduction over the first axis took a twelfth of a synthetic part.
     """
 
     def mean(g):
