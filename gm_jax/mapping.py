@@ -15,7 +15,10 @@ def chunked(f: Callable, chunk: int | None) -> Callable:
     """
 
     def apply(*arguments):
-        if chunk is None or chunk >= len(jax.tree.leaves(arguments)[0]):
+        size = len(jax.tree.leaves(arguments)[0])
+        if size == 1:  # batching a whole program by one takes seconds, and gains nothing
+            return jax.tree.map(lambda r: r[None], f(*jax.tree.map(lambda a: a[0], arguments)))
+        if chunk is None or chunk >= size:
             return jax.vmap(f)(*arguments)
         batch = None if chunk == 1 else chunk
         return jax.lax.map(lambda a: f(*a), arguments, batch_size=batch)

@@ -11,6 +11,7 @@ channels (or, for the weight gradient, over the tiles): 36 multiplications inste
 Gray, arXiv 1509.09308.)
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -27,7 +28,11 @@ POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)
 the usual 0, 1, -1, 2, -2; any five different numbers give the same convolution."""
 
 
-def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Matrix = tuple[tuple[float, ...], ...]
+"""Its rows; hashable, so that a program can be known by it."""
+
+
+def _matrices() -> tuple[Matrix, Matrix, Matrix]:
     """B, G and A of the points p_0 .. p_4 and infinity, a row (of B a column) each.
 
     A[i, k] = p_i^k,   G[i, k] = p_i^k / prod_(j != i) (p_i - p_j),
@@ -40,7 +45,8 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scale = np.array([np.prod([p - q for q in rest]) for p, rest in zip(POINTS, others)])
     g = np.vander(POINTS, 3, increasing=True) / scale[:, None]
     a = np.vander(POINTS, TILE, increasing=True)
-    return b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]])
+    whole = (b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]]))
+    return tuple(tuple(map(tuple, matrix.tolist())) for matrix in whole)
 
 
 _B, _G, _A = _matrices()
@@ -62,8 +68,8 @@ def convolve(
     """Cross-correlation with stride 1 and zero padding."""
     h, w = (s + 2 * p - 2 for s, p in zip(x.shape[1:3], padding))
     tiles = _cut(_B, x, (h, w), padding)
-    kernels = jnp.tensordot(jnp.asarray(_TO_KERNEL, kernel.dtype), kernel, 2)
-    products = [jnp.matmul(v, u) for v, u in zip(tiles, kernels)]
+    to_kernel = jnp.asarray(_TO_KERNEL, kernel.dtype)
+    products = [jnp.matmul(v, jnp.tensordot(t, kernel, 2)) for v, t in zip(tiles, to_kernel)]
     return _assemble(products, len(x), h, w)
 
 
@@ -72,57 +78,94 @@ def weight_gradient(
 ) -> Float[Array, "3 3 i o"]:
     """The kernel's cotangent: `convolve(x, kernel, padding)`, transposed by the kernel."""
     tiles = _cut(_B, x, g.shape[1:3], padding)
-    cotangents = _cut(_A.T, g, g.shape[1:3], (0, 0))
+    cotangents = _cut(tuple(zip(*_A)), g, g.shape[1:3], (0, 0))
     products = [jnp.matmul(jnp.swapaxes(v, 1, 2), u) for v, u in zip(tiles, cotangents)]
     from_kernel = jnp.asarray(np.moveaxis(_TO_KERNEL, (0, 1), (2, 3)), x.dtype)
     return jnp.tensordot(from_kernel, jnp.stack(products), 2)
 
 
-def _cut(matrix: np.ndarray, x: Array, output: tuple[int, int], padding: tuple[int, int]) -> Strips:
+def _cut(matrix: Matrix, x: Array, output: tuple[int, int], padding: tuple[int, int]) -> Strips:
     """M' d M of every tile d of the padded image; tiles begin every 4 pixels."""
-    h, w = (-(-s // TILE) * TILE for s in output)
-    pads = [(p, p + whole - s) for p, whole, s in zip(padding, (h, w), output)]
-
-    def rows(x):
-        return _combine(matrix, [x[:, k : k + h - 3 : TILE] for k in range(len(matrix))])
-
-    def columns(x):
-        parts = [x[:, :, :, l : l + w - 3 : TILE] for l in range(len(matrix))]
-        return [p.reshape(REACH, -1, p.shape[-1]) for p in _combine(matrix, parts)]
-
-    padded = _apart(lambda x: jnp.pad(x, ((0, 0), *pads, (0, 0))))(x)
-    return _apart(columns)(_apart(jnp.stack)(_apart(rows)(padded)))
+    pads = tuple((p, p + -s % TILE) for p, s in zip(padding, output))
+    x = _padded(x, pads) if any(map(any, pads)) else x
+    return _columns(_rows(x, matrix), matrix)
 
 
 def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o"]:
     """A' m A of every tile's m, side by side; what the last tiles have too many is cut off."""
     tall, wide = -(-h // TILE), -(-w // TILE)
     tiles = [p.reshape(REACH, n, tall, wide, -1) for p in products]
-    columns = _apart(lambda parts: _combine(_A, parts))(tiles)
-    wide_rows = _apart(lambda parts: jnp.stack(parts, 4))(columns)
-    rows = _apart(lambda whole: _combine(_A, list(whole)))(wide_rows)
-    whole = _apart(lambda parts: jnp.stack(parts, 2))(rows)
-    return whole.reshape(n, tall * TILE, wide * TILE, -1)[:, :h, :w]
+    rows = _joined_columns(tiles).reshape(REACH, n, tall, wide * TILE, -1)
+    whole = _joined_rows(rows).reshape(n, tall * TILE, wide * TILE, -1)
+    return whole[:, :h, :w]
 
 
-def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
-    """M' parts, zeros left out."""
-    sums = []
-    for weights in matrix.T:
-        terms = [p if u == 1 else float(u) * p for u, p in zip(weights, parts) if u]
-        sums.append(sum(terms[1:], terms[0]))
-    return sums
+# --- the sums over tiles --------------------------------------------------------------------------
 
 
-def _apart(function: Callable) -> Callable:
+def _apart(function: Callable, static: str | None = None) -> Callable:
     """`function`, its arguments and results kept in memory: XLA fuses nothing across its border.
 
     Without it the CPU compiler computes every tile's sums again for each of their uses, pixel by
     pixel: the network's gradient is then three times slower.
     """
+    jitted = jax.jit(function, static_argnames=static)
 
     def call(*arguments):
         with set_xla_metadata(inlineable="false"):
-            return jax.jit(function)(*arguments)
+            return jitted(*arguments)
 
     return call
+
+
+@functools.partial(_apart, static="pads")
+def _padded(x, pads):
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+@functools.partial(_apart, static="matrix")
+def _rows(x, matrix):
+    """`[n, h, w, c]` to M' d `[6, n, h / 4, w, c]` of every tile."""
+    h = _starts(x.shape[1], matrix)
+    return _combine(matrix, [x[:, k : k + h : TILE] for k in range(len(matrix))], 0)
+
+
+@functools.partial(_apart, static="matrix")
+def _columns(x, matrix):
+    """`[6, n, h, w, c]` to its product with M, a strip `[6, n * h * w / 4, c]` a column.
+
+    Six arrays for six products: one array would be cut, which is a copy.
+    """
+    w = _starts(x.shape[3], matrix)
+    parts = [x[:, :, :, k : k + w : TILE] for k in range(len(matrix))]
+    strips = []
+    for weights in zip(*matrix):
+        terms = [p if u == 1 else u * p for u, p in zip(weights, parts) if u]
+        strips.append(sum(terms[1:], terms[0]).reshape(REACH, -1, x.shape[-1]))
+    return strips
+
+
+@_apart
+def _joined_columns(strips):
+    """Six `[6, n, h, w, c]` to m A, `[6, n, h, w, 4, c]`."""
+    return _combine(_A, strips, 4)
+
+
+@_apart
+def _joined_rows(x):
+    """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
+    return _combine(_A, list(x), 2)
+
+
+def _starts(size: int, matrix: Matrix) -> int:
+    """Where the tiles of a padded side begin: below this number of pixels."""
+    return size - len(matrix) + 1
+
+
+def _combine(matrix: Matrix, parts: list[Array], axis: int) -> Array:
+    """M' parts, its rows along a new axis; one kernel, where a stack of sums would be seven."""
+    shape = [1] * (parts[0].ndim + 1)
+    shape[axis] = -1
+    weights = jnp.asarray(matrix, parts[0].dtype).reshape(len(parts), *shape)
+    terms = [u * jnp.expand_dims(p, axis) for u, p in zip(weights, parts)]
+    return sum(terms[1:], terms[0])
