@@ -15,7 +15,7 @@ test: .venv/installed-dev
 
 # The PyTorch port that speed is measured against, held to the golden vectors.
 test-port: .venv/installed-torch
-	$(BIN)/pytest tests/test_torch_port.py
+	$(BIN)/pytest tests/test_torch_port.py tests/test_pt_file.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -28,6 +28,7 @@ from experiments.bench_worker import peak_resident_bytes, seconds, serve
 from gm_jax import condense, evaluate, platforms, training
 from gm_jax.config import Config, build_method
 from gm_jax.data import Dataset, by_class
+from gm_jax.schemes import class_labels
 
 MATRIX, MATRIX_TRIES = 3000, 3
 """Rows of the float32 matrices whose product shows the machine's rate, and how many are tried."""
@@ -42,16 +43,17 @@ def work(case: Case) -> tuple[Callable, tuple]:
     # Noise in place of a fresh network: compiling its initialisation would take seconds a case.
     shapes, stats = jax.eval_shape(method.network.init, key)
     params = jax.tree.map(lambda p: 0.05 * noise(*p.shape), shapes)
+    frozen = training.NetworkState(params, stats, None)
     images = noise(CLASSES, case.ipc, *shape)
-    x, y = images.reshape(-1, *shape), condense.class_labels(images).reshape(-1)
+    x, y = images.reshape(-1, *shape), class_labels(images).reshape(-1)
     if case.part == REAL:
         real = noise(CLASSES, case.batch_real, *shape)
-        real_set = (real, condense.class_labels(real))
-        return functools.partial(condense.class_signals, method), (params, stats, *real_set)
+        groups = (real, class_labels(real))
+        return functools.partial(condense.group_signals, method), (frozen, groups)
     if case.part == MATCH:
         real_signals = jax.tree.map(lambda p: noise(CLASSES, *p.shape), params)
-        match = functools.partial(condense.match_signals, method)
-        return match, (params, stats, real_signals, images)
+        match = functools.partial(condense.match_signals, method, method.schemes[0].match)
+        return match, (frozen, real_signals, (images, class_labels(images)))
     if case.part == EPOCH:
         network_by = method.network_optimiser
         state = training.NetworkState(params, stats, network_by.init(params))

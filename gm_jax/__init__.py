@@ -7,13 +7,14 @@ The names here are what a script needs; every equation is in the room that it be
 from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration, run
 from gm_jax.config import Config, build_method, build_network, start_runs
 from gm_jax.convolution import conv2d
-from gm_jax.data import ClassImages, Dataset, by_class, denormalise, load, normalise
+from gm_jax.coresets import chosen_real, features, herding, k_center, random_real
+from gm_jax.data import ClassImages, Dataset, by_class, denormalise, normalise
+from gm_jax.datasets import load
 from gm_jax.errors import UserError
 from gm_jax.evaluate import (
     Protocol,
     evaluate_sets,
     paper_protocol,
-    random_real,
     summarise,
     test_set,
     train_and_test,
@@ -39,14 +40,18 @@ __all__ = [
     "build_method",
     "build_network",
     "by_class",
+    "chosen_real",
     "condense_dataset",
     "conv2d",
     "denormalise",
     "evaluate_sets",
+    "features",
     "from_flax",
     "from_functions",
+    "herding",
     "init",
     "iteration",
+    "k_center",
     "load",
     "normalise",
     "paper_protocol",

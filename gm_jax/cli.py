@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from gm_jax import artefacts, platforms, plots
+from gm_jax import artefacts, platforms, plots, pt_file
 from gm_jax.condense import IterationInfo, Memory
 from gm_jax.config import (
     MOST,
@@ -34,14 +35,16 @@ from gm_jax.config import (
     check_with,
     chosen,
     sets,
+    with_network,
 )
-from gm_jax.data import Dataset, denormalise, load
+from gm_jax.coresets import random_real
+from gm_jax.data import Dataset, denormalise
+from gm_jax.datasets import load
 from gm_jax.errors import UserError
 from gm_jax.evaluate import (
     Protocol,
     evaluate_sets,
     paper_protocol,
-    random_real,
     summarise,
     test_set,
 )
@@ -65,12 +68,17 @@ class Condense:
 class Evaluate:
     """Train fresh networks on a run's images, and on as many random real ones; print accuracies.
 
-    The networks are of the run's own architecture.  Writes evaluation.json into the run folder, in
-    place of an earlier one.
+    Writes evaluation.json into the run folder, in place of an earlier one; for a .pt file,
+    FILE.evaluation.json beside it.
     """
 
     run: RunFolder
-    """Run folder that condense wrote."""
+    """Run folder that condense wrote, or a .pt file of the published PyTorch programs."""
+    dataset: str | None = None
+    """Data set of a .pt file, which does not name it."""
+    networks: tuple[str, ...] = ()
+    """Architectures to train, as condense knows them; of ConvNet also variants such as
+    convnet:width=64,norm=batch. Default: the run's own."""
     count: int = 20
     """Fresh networks a set."""
     epochs: int | None = None
@@ -96,15 +104,19 @@ class Show:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a run's images as PNGs, OUT/SET/CLASS/NUMBER.png, and as OUT/images.npz.
+    """Write a run's images for other programs.
 
-    The npz holds uint8 `images` [sets, n, height, width, channel] and int32 `labels` [n].
+    As PNGs, OUT/SET/CLASS/NUMBER.png, and OUT/images.npz of uint8 `images` [sets, n, height, width,
+    channel] and int32 `labels` [n]; or as the .pt file of the published PyTorch programs, exactly
+    as they were learned.
     """
 
     run: RunFolder
     """Run folder that condense wrote."""
     out: Path
-    """Folder to make; it must not exist, or be empty."""
+    """Folder to make, which must not exist or be empty; with --to pt, file to write."""
+    to: str = "png"
+    """Pictures and pixels (png), or the layout of the PyTorch programs (pt), which needs torch."""
 
 
 Command = (
@@ -122,7 +134,7 @@ def condense(command: Condense) -> None:
     """Checks everything that can be checked, then makes the folder, then works."""
     config = command.config
     check(config)
-    dataset = load(config.dataset)
+    dataset = load(config.dataset, config.image_size, _say)
     check_with(config, dataset)
     artefacts.create(command.out, config, command.replace)
     try:
@@ -135,6 +147,10 @@ def condense(command: Condense) -> None:
     artefacts.write_synthetic(command.out, synthetic)
     _draw(command.out / "grid.png", synthetic, 0)
     print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print_memory(memory: Memory) -> None:
@@ -165,7 +181,7 @@ def _log(
     if not np.isfinite(means.loss).all():
         raise UserError(
             f"the loss is not finite at iteration {number}: "
-            f"try a smaller --image-lr than {max(config.image_lr):g} "
+            f"try a smaller --image-lr than {max(r.image_lr for _, r in sets(config)):g} "
             f"or --network-lr than {max(config.network_lr):g}"
         )
     artefacts.append_metrics(folder, rows)
@@ -181,9 +197,13 @@ def _swept(config: Config, rates: Rates) -> dict[str, float]:
 def evaluate(command: Evaluate) -> None:
     """Trains, prints a table, writes evaluation.json."""
     _check_evaluate(command)
-    synthetic = artefacts.read_synthetic(command.run)
+    synthetic, results_path = _read_sets(command)
     config = synthetic.config
-    dataset = load(config.dataset)
+    variants = {name: with_network(config, name) for name in command.networks}
+    variants = variants or {config.network: config}
+    dataset = load(config.dataset, config.image_size, _say)
+    for variant in variants.values():
+        check_with(variant, dataset)
     if synthetic.images.shape[2:] != dataset.image_shape:
         raise UserError(
             f"{command.run} holds images of {synthetic.images.shape[2:]}, "
@@ -193,27 +213,35 @@ def evaluate(command: Evaluate) -> None:
     protocol = paper_protocol(dataset, chosen(config.microbatch, here.microbatch))
     if command.epochs is not None:
         protocol = protocol._replace(epochs=command.epochs)
+    chunk = chosen(command.chunk, here.network_chunk)
     random_key, networks_key = jax.random.split(jax.random.key(command.seed))
-    images, labels = _with_random_real(random_key, synthetic, dataset)
-    with progress(len(images) * command.count, "network") as bar:
-        network = build_network(config, dataset)
-        test = test_set(dataset)
-        accuracies = evaluate_sets(
-            networks_key,
-            network,
-            protocol,
-            (images, labels),
-            test,
-            command.count,
-            chosen(command.chunk, here.network_chunk),
-            bar.update,
-        )
-    results = {config.network: _by_kind(config, accuracies)}
-    results[config.network]["protocol"] = _describe_protocol(protocol)
+    trained_on = _with_random_real(random_key, synthetic, dataset)
+    test, results = test_set(dataset), {}
+    with progress(len(trained_on[0]) * command.count * len(variants), "network") as bar:
+        for name, variant in variants.items():
+            network = build_network(variant, dataset)
+            accuracies = evaluate_sets(
+                networks_key, network, protocol, trained_on, test, command.count, chunk, bar.update
+            )
+            results[name] = _by_kind(config, accuracies)
+            results[name]["protocol"] = _describe_protocol(protocol)
     ran = {"count": command.count, "seed": command.seed}
     ran["versions"] = artefacts.described(config)["versions"]
-    artefacts.write_json(command.run / "evaluation.json", results | {"ran": ran})
+    artefacts.write_json(results_path, results | {"ran": ran})
     _print_accuracies(results, protocol)
+
+
+def _read_sets(command: Evaluate) -> tuple[Synthetic, Path]:
+    """What is evaluated, and where the results go."""
+    if command.run.suffix == ".pt" and command.run.is_file():
+        if command.dataset is None:
+            raise UserError(f"{command.run} does not say of which data set it is: add --dataset")
+        dataset = load(command.dataset)
+        beside = command.run.with_name(command.run.name + ".evaluation.json")
+        return pt_file.read(command.run, dataset), beside
+    if command.dataset is not None:
+        raise UserError(f"--dataset is for .pt files; {command.run} names its own")
+    return artefacts.read_synthetic(command.run), command.run / "evaluation.json"
 
 
 def _with_random_real(
@@ -263,12 +291,13 @@ def _print_accuracies(results: dict[str, Any], protocol: Protocol) -> None:
     kinds = [(name, kind) for name, result in results.items() for kind in result]
     kinds = [(name, kind) for name, kind in kinds if kind != "protocol"]
     wide = 2 + max(len(kind) for _, kind in kinds)
-    print(f"{'network':10}{'trained on':{wide}}{'test accuracy, %':20}{'sets x networks'}")
+    long = max(10, 2 + max(map(len, results)))
+    print(f"{'network':{long}}{'trained on':{wide}}{'test accuracy, %':20}{'sets x networks'}")
     for name, kind in kinds:
         found = results[name][kind]
         number, count = np.shape(found["accuracies"])
         shown = f"{found['mean']:.1f} +- {found['std']:.1f}"
-        print(f"{name:10}{kind:{wide}}{shown:20}{number} x {count}")
+        print(f"{name:{long}}{kind:{wide}}{shown:20}{number} x {count}")
     print(f"{protocol.epochs} epochs; +- is one standard deviation over all networks")
 
 
@@ -294,8 +323,13 @@ def _draw(path: Path, synthetic: Synthetic, number: int) -> None:
 
 def export(command: Export) -> None:
     """Writes into a new folder beside `out`, then names it so."""
+    if command.to not in ("png", "pt"):
+        raise UserError(f"--to {command.to!r} is unknown: choose png, pt")
     synthetic = artefacts.read_synthetic(command.run)
     out = command.out
+    if command.to == "pt":
+        _export_pt(command, synthetic)
+        return
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder: name another")
     pixels = denormalise(synthetic.images, synthetic.mean, synthetic.std)
@@ -311,6 +345,23 @@ def export(command: Export) -> None:
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"{pixels.shape[0] * pixels.shape[1]} images: {out}")
+
+
+def _export_pt(command: Export, synthetic: Synthetic) -> None:
+    out = command.out
+    if out.exists():
+        raise UserError(f"--out {out} exists: name another file")
+    path = command.run / "evaluation.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    accuracies = {
+        name: np.ravel(result["condensed"]["accuracies"]).tolist()
+        for name, result in results.items()
+        if "condensed" in result
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with artefacts.atomic(out) as draft:
+        pt_file.write(draft, synthetic, accuracies)
+    print(f"{synthetic.images.shape[0]} sets: {out}")
 
 
 def _write_export(folder: Path, pixels: np.ndarray, synthetic: Synthetic) -> None:

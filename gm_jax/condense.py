@@ -24,7 +24,8 @@ from gm_jax.gradients import (
 )
 from gm_jax.mapping import chunked
 from gm_jax.matching import Match, MatchInfo
-from gm_jax.networks import Network, Params, Stats
+from gm_jax.networks import Network, Stats
+from gm_jax.schemes import Groups, Scheme, class_labels
 from gm_jax.step_rules import StepRule
 from gm_jax.training import NetworkState, epoch, start
 
@@ -37,13 +38,12 @@ class Method(NamedTuple):
 
     Attributes:
         network: what is trained, fresh in every iteration.
-        match: `(gS, gT) -> (loss, info)`, a scheme with its distance.
+        schemes: what is matched, an iteration each in turn: `(scheme,)` is one for all.
         step_rule: how many inner epochs follow an outer step.
         outer_steps: updates of the images an iteration.
         image_optimiser: of the synthetic images; its state lives through the whole run.
         network_optimiser: of the network; its state lives through one iteration.
         signal: `apply -> signal`, what is matched, where `apply(params, x) -> logits`.
-        batch_real: real images a class at each outer step.
         batch_train: images in a batch of an inner epoch.
         batch_validation: real images whose loss the step rule looks at.
         microbatch: images at a time in sums over images; `None` takes all at once.
@@ -51,13 +51,12 @@ class Method(NamedTuple):
     """
 
     network: Network
-    match: Match
+    schemes: tuple[Scheme, ...]
     step_rule: StepRule
     outer_steps: int
     image_optimiser: optax.GradientTransformation
     network_optimiser: optax.GradientTransformation
     signal: Callable[[Callable], Signal] = loss_gradient
-    batch_real: int = 256
     batch_train: int = 256
     batch_validation: int = 256
     microbatch: int | None = None
@@ -76,6 +75,20 @@ class CondenseState(NamedTuple):
     images: Float[Array, "C ipc h w channel"]
     optimiser: Any
     iteration: Int[Array, ""]
+
+
+class Place(NamedTuple):
+    """Where in a run an outer step stands.
+
+    Attributes:
+        iteration: from 0, int32 scalar.
+        step: the outer step of this iteration, from 0, int32 scalar.
+        last: whether it is the last one, which no inner epochs follow.
+    """
+
+    iteration: Int[Array, ""]
+    step: Int[Array, ""]
+    last: Bool[Array, ""]
 
 
 class IterationInfo(NamedTuple):
@@ -134,9 +147,8 @@ def iteration(
     network_state = start(network_key, method.network, method.network_optimiser)
 
     def step(carry, number):
-        last = number == method.outer_steps - 1
-        step_key = jax.random.fold_in(steps_key, number)
-        return outer_step(method, step_key, data, carry, number, last)
+        place = Place(state.iteration, number, number == method.outer_steps - 1)
+        return outer_step(method, jax.random.fold_in(steps_key, number), data, carry, place)
 
     carry = (state.images, state.optimiser, network_state)
     (images, optimiser, _), info = jax.lax.scan(step, carry, jnp.arange(method.outer_steps))
@@ -148,32 +160,31 @@ def outer_step(
     key: Key[Array, ""],
     data: ClassImages,
     carry: tuple[Array, Any, NetworkState],
-    number: Int[Array, ""],
-    last: Bool[Array, ""],
+    place: Place,
 ) -> tuple[tuple[Array, Any, NetworkState], IterationInfo]:
     """One update of the images, then inner epochs on them as the step rule says.
 
     Args:
         method, key, data: the equations, this step's key, the real images.
         carry: images, the image optimiser's state, the network.
-        number: of this outer step, from 0.
-        last: whether no inner epochs follow.
+        place: the iteration and step that this is.
 
     Returns:
         the new carry, and the info of this step (scalars).
     """
     images, optimiser, network_state = carry
-    real_key, stats_key, inner_key = jax.random.split(key, 3)
+    match_key, stats_key, inner_key = jax.random.split(key, 3)
     stats = _refresh_stats(method, stats_key, data, network_state)
     network_state = network_state._replace(stats=stats)
-    real = draw_classes(real_key, data, method.batch_real)
-    info, gradient = match_images(method, network_state.params, stats, real, images)
+    matches = [functools.partial(match_images, method, scheme) for scheme in method.schemes]
+    turn = place.iteration % len(matches)
+    info, gradient = jax.lax.switch(turn, matches, match_key, data, network_state, images)
     updates, optimiser = method.image_optimiser.update(gradient, optimiser, images)
     images = optax.apply_updates(images, updates)
     network_state, epochs, rose = jax.lax.cond(
-        last,
+        place.last,
         lambda state: (state, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
-        lambda state: inner_loop(method, inner_key, data, images, state, number),
+        lambda state: inner_loop(method, inner_key, data, images, state, place.step),
         network_state,
     )
     return (images, optimiser, network_state), IterationInfo(info, epochs, rose)
@@ -181,47 +192,58 @@ def outer_step(
 
 def match_images(
     method: Method,
-    params: Params,
-    stats: Stats,
-    real: tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]],
+    scheme: Scheme,
+    key: Key[Array, ""],
+    data: ClassImages,
+    network_state: NetworkState,
     images: Float[Array, "C ipc h w channel"],
 ) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The matching loss and its gradient by the images."""
-    return match_signals(method, params, stats, class_signals(method, params, stats, *real), images)
+    """The matching loss of freshly drawn real images, and its gradient by the images.
+
+    Args:
+        method, scheme: the equations.
+        key: of the draws.
+        data: the real images.
+        network_state: the network, which stays as it is.
+        images: the synthetic ones.
+    """
+    real_key, synthetic_key = jax.random.split(key)
+    real_signals = group_signals(method, network_state, scheme.real(real_key, data))
+    chosen, to_images = jax.vjp(lambda images: scheme.synthetic(synthetic_key, images)[0], images)
+    groups = (chosen, scheme.synthetic(synthetic_key, images)[1])
+    info, gradient = match_signals(method, scheme.match, network_state, real_signals, groups)
+    return info, to_images(gradient)[0]
 
 
-def class_signals(
-    method: Method,
-    params: Params,
-    stats: Stats,
-    x: Float[Array, "C n h w channel"],
-    y: Int[Array, "C n"],
-) -> Any:
-    """g_c of each class's images, a pytree `[C, ...]`."""
-    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
-    return per_class(microbatched(signal, method.microbatch), method.class_chunk)(params, x, y)
+def group_signals(method: Method, network_state: NetworkState, groups: Groups) -> Any:
+    """g of each group's images, a pytree `[G, ...]`."""
+    of_group = microbatched(_signal(method, network_state), method.microbatch)
+    return per_class(of_group, method.class_chunk)(network_state.params, *groups)
 
 
 def match_signals(
     method: Method,
-    params: Params,
-    stats: Stats,
+    match: Match,
+    network_state: NetworkState,
     real_signals: Any,
-    images: Float[Array, "C ipc h w channel"],
-) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The loss and its gradient by the images, given gT of each class.
+    groups: Groups,
+) -> tuple[MatchInfo, Float[Array, "G n h w channel"]]:
+    """The loss of the groups of synthetic images and its gradient by them, given gT of each group.
 
         L = match(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
 
-    The chain rule is written out at the signals: first all signals, then dL/dgS, then each class's
+    The chain rule is written out at the signals: first all signals, then dL/dgS, then each group's
     pullback.  So no more than one microbatch's intermediates are ever kept.
     """
-    labels = class_labels(images)
-    signals = class_signals(method, params, stats, images, labels)
-    (_, info), cotangents = jax.value_and_grad(method.match, has_aux=True)(signals, real_signals)
-    signal = method.signal(lambda params, x: method.network.apply(params, stats, x))
-    pull = per_class(pullback(signal, method.microbatch), method.class_chunk)
-    return info, pull(params, images, labels, cotangents)
+    signals = group_signals(method, network_state, groups)
+    (_, info), cotangents = jax.value_and_grad(match, has_aux=True)(signals, real_signals)
+    pull = pullback(_signal(method, network_state), method.microbatch)
+    return info, per_class(pull, method.class_chunk)(network_state.params, *groups, cotangents)
+
+
+def _signal(method: Method, network_state: NetworkState) -> Signal:
+    stats = network_state.stats
+    return method.signal(lambda params, x: method.network.apply(params, stats, x))
 
 
 def inner_loop(
@@ -261,12 +283,6 @@ def inner_loop(
         lambda carry: method.step_rule.keep_going(carry[1]), body, (network_state, steps)
     )
     return network_state, steps.epochs, steps.rose
-
-
-def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc"]:
-    """Label c for every image of row c."""
-    classes, ipc = images.shape[:2]
-    return jnp.broadcast_to(jnp.arange(classes, dtype=jnp.int32)[:, None], (classes, ipc))
 
 
 def _refresh_stats(

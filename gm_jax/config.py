@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -12,31 +11,30 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import condense, matching, networks, platforms, step_rules
+from gm_jax import condense, layers, networks, platforms, schemes, step_rules
 from gm_jax.convolution import FORMS
 from gm_jax.data import Dataset
 from gm_jax.distances import DISTANCES
 from gm_jax.errors import UserError
 
 NORMS: dict[str, Callable] = {
-    "none": networks.no_norm,
-    "batch": networks.batch_norm,
-    "layer": networks.layer_norm,
-    "instance": networks.instance_norm,
-    "group": networks.group_norm,
+    "none": layers.no_norm,
+    "batch": layers.batch_norm,
+    "layer": layers.layer_norm,
+    "instance": layers.instance_norm,
+    "group": layers.group_norm,
 }
 ACTIVATIONS: dict[str, Callable] = {
     "sigmoid": nn.sigmoid,
     "relu": nn.relu,
-    "leaky-relu": networks.leaky_relu,
+    "leaky-relu": layers.leaky_relu,
 }
 POOLINGS: dict[str, Callable] = {
-    "none": networks.no_pool,
-    "max": networks.max_pool,
-    "average": networks.average_pool,
+    "none": layers.no_pool,
+    "max": layers.max_pool,
+    "average": layers.average_pool,
 }
-NETWORKS = ("convnet",)
-SCHEMES = ("intra", "multi-level")
+SCHEMES = ("intra", "inter", "interleaved", "multi-level")
 STEP_RULES = ("fixed", "schedule", "overfit")
 STARTS: dict[str, Callable] = {"noise": condense.noise_images, "real": condense.real_images}
 
@@ -44,7 +42,7 @@ CHOICES: dict[str, Iterable[str]] = {
     "scheme": SCHEMES,
     "distance": DISTANCES,
     "step_rule": STEP_RULES,
-    "network": NETWORKS,
+    "network": networks.ARCHITECTURES,
     "norm": NORMS,
     "activation": ACTIVATIONS,
     "pooling": POOLINGS,
@@ -56,6 +54,21 @@ CHOICES: dict[str, Iterable[str]] = {
 SWEPT = ("image_lr", "network_lr", "inter_weight")
 """The settings that may have several values, for a set each."""
 
+COUNTS = (
+    "ipc",
+    "iterations",
+    "batch_real",
+    "batch_mixed",
+    "batch_train",
+    "width",
+    "depth",
+    "seeds",
+)
+"""The settings that are 1 or more."""
+
+OF_CONVNET = ("width", "depth", "norm", "activation", "pooling")
+"""The settings that only ConvNet has."""
+
 MOST = 10**6
 """The largest count of anything: a slip of the finger beyond it ends in a message, not a crash."""
 
@@ -65,13 +78,20 @@ class Config:
     """Settings of a run; the defaults are the paper's."""
 
     dataset: str = "mnist5k"
-    """Data set to condense: digits, mnist5k."""
+    """Data set to condense: digits, mnist5k (shipped), mnist, fashion_mnist, svhn_cropped, cifar10,
+    cifar100 (downloaded once), or the path of your own: a folder of pictures by class, or an .npz
+    of uint8 images [n, height, width(, channel)] and labels [n]."""
+    image_size: int | None = None
+    """Pixels on a side of the square that a folder's pictures are cut and resized to. Default: 32.
+    """
     ipc: int = 10
     """Synthetic images a class."""
     scheme: str = "multi-level"
-    """Which gradients are matched: each class's (intra), or their mean as well (multi-level)."""
+    """Which gradients are matched: each class's (intra), those of mixed classes (inter), the two in
+    turn (interleaved), or each class's and their mean at once (multi-level)."""
     distance: str = "cosine+l2"
-    """Distance between gradients: cosine, cosine+l2, mse-global, cosine-global."""
+    """Distance between gradients: cosine, cosine+l2, cosine+sqsum, cosine+sqmean, cosine+normdiff,
+    l2, sqsum, mse-global, cosine-global."""
     step_rule: str = "overfit"
     """Inner epochs after an outer step: a number (fixed), the paper's table (schedule), or until
     the validation loss rises (overfit)."""
@@ -79,18 +99,21 @@ class Config:
     """Iterations: fresh networks, one after another."""
     batch_real: int = 256
     """Real images a class at each outer step; a smaller class gives all it has."""
+    batch_mixed: int = 1024
+    """Real images of mixed classes at each outer step (inter, interleaved)."""
     outer_steps: int | None = None
     """Image updates an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50)."""
     inner_epochs: int | None = None
     """Epochs after an outer step (fixed), or at most (overfit). Default: the paper's (fixed: 50 at
     ipc 10, 10 at 50; overfit: 50)."""
     inter_weight: tuple[float, ...] | None = None
-    """Weight of the cross-class part of multi-level. Default: the number of classes. Several
-    values are swept: a set for each."""
+    """Weight of the loss across classes. Default: the number of classes. Several values are swept:
+    a set for each."""
     start: str = "noise"
     """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
-    image_lr: tuple[float, ...] = (0.1,)
-    """Learning rate of the images. Several values are swept: a set for each."""
+    image_lr: tuple[float, ...] | None = None
+    """Learning rate of the images. Default: 0.1, or 0.01 with the network mlp. Several values are
+    swept: a set for each."""
     image_momentum: float = 0.5
     """Momentum of the images, 0 to below 1."""
     network_lr: tuple[float, ...] = (0.01,)
@@ -101,7 +124,8 @@ class Config:
     batch_train: int = 256
     """Synthetic images in a batch of an inner epoch."""
     network: str = "convnet"
-    """Architecture: convnet."""
+    """Architecture: convnet, mlp, lenet, alexnet, vgg11, vgg11bn, resnet18, resnet18bn,
+    resnet18_ap, resnet18bn_ap."""
     width: int = 128
     """ConvNet: channels of a convolution."""
     depth: int = 3
@@ -142,7 +166,8 @@ def sets(config: Config) -> list[tuple[int, Rates]]:
     """The sets of a run, in order: every seed with every combination of the swept values."""
     seeds = range(config.seed, config.seed + config.seeds)
     weights = (None,) if config.inter_weight is None else config.inter_weight
-    rates = itertools.starmap(Rates, itertools.product(config.image_lr, config.network_lr, weights))
+    image_lr = config.image_lr or ((0.01,) if config.network == "mlp" else (0.1,))
+    rates = itertools.starmap(Rates, itertools.product(image_lr, config.network_lr, weights))
     return list(itertools.product(seeds, rates))
 
 
@@ -155,7 +180,7 @@ def check(config: Config) -> None:
         value = getattr(config, field)
         if field not in SWEPT:
             _check_type(field, value, kind)
-        elif value is not None or field != "inter_weight":
+        elif value is not None or field == "network_lr":
             _check_type(field, value, tuple)
             for each in value:
                 _check_type(field, each, float)
@@ -163,8 +188,9 @@ def check(config: Config) -> None:
         value = getattr(config, field)
         if value is not None and value not in allowed:
             raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
-    for field in ("ipc", "iterations", "batch_real", "batch_train", "width", "depth", "seeds"):
+    for field in COUNTS:
         _require(config, field, lambda n: 1 <= n <= MOST, f"1 to {MOST}")
+    _require(config, "image_size", lambda n: 4 <= n <= 1024, "4 to 1024")
     _require(config, "outer_steps", lambda n: 1 <= n <= MOST, f"1 to {MOST}")
     for field in ("inner_epochs", "microbatch", "class_chunk", "seed_chunk"):
         _require(config, field, lambda n: 0 <= n <= MOST, f"0 to {MOST}")
@@ -192,6 +218,13 @@ def _check_used(config: Config) -> None:
         raise UserError("--inner-epochs has no meaning with one outer step: see --outer-steps")
     if config.inter_weight is not None and config.scheme == "intra":
         raise UserError("--inter-weight has no meaning with --scheme intra")
+    if config.batch_real != Config.batch_real and config.scheme == "inter":
+        raise UserError("--batch-real has no meaning with --scheme inter: see --batch-mixed")
+    if config.batch_mixed != Config.batch_mixed and config.scheme in ("intra", "multi-level"):
+        raise UserError(f"--batch-mixed has no meaning with --scheme {config.scheme}")
+    for field in OF_CONVNET if config.network != "convnet" else ():
+        if getattr(config, field) != getattr(Config, field):
+            raise UserError(f"{_flag(field)} has no meaning with --network {config.network}")
     if config.norm == "group" and config.width % 4:
         raise UserError(f"--width {config.width}: a multiple of 4 with --norm group")
 
@@ -204,13 +237,14 @@ def check_with(config: Config, dataset: Dataset) -> None:
             f"--ipc {config.ipc}: at most {smallest} with --start real, "
             f"the smallest class of {dataset.name}"
         )
-    side = min(dataset.image_shape[:2])
-    side = 32 if dataset.image_shape == (28, 28, 1) else side
-    deepest = int(math.log2(side)) if config.pooling != "none" else config.depth
-    if config.depth > deepest:
-        raise UserError(
-            f"--depth {config.depth}: at most {deepest} with pooling on images of {dataset.name}"
-        )
+    network = build_network(config, dataset)
+    try:
+        jax.eval_shape(network.init, jax.random.key(0))
+    except ValueError as error:
+        shape = "x".join(map(str, dataset.image_shape))
+        named = f"--network {config.network}"
+        named += f" --depth {config.depth}" if config.network == "convnet" else ""
+        raise UserError(f"{named} does not fit {dataset.name} ({shape}): {error}") from error
 
 
 def _flag(field: str) -> str:
@@ -241,16 +275,42 @@ def _require_each(config: Config, field: str, allowed: Callable, says: str) -> N
 
 def build_network(config: Config, dataset: Dataset) -> networks.Network:
     """The network of a run, for this data set's images and classes."""
-    module = networks.ConvNet(
-        classes=len(dataset.class_names),
-        width=config.width,
-        depth=config.depth,
-        norm=NORMS[config.norm],
-        activation=ACTIVATIONS[config.activation],
-        pool=POOLINGS[config.pooling],
-        convolution=FORMS[config.convolution or platforms.here().convolution],
-    )
+    settings = {"classes": len(dataset.class_names)}
+    if config.network != "mlp":
+        settings["convolution"] = FORMS[config.convolution or platforms.here().convolution]
+    if config.network == "convnet":
+        settings |= {
+            "width": config.width,
+            "depth": config.depth,
+            "norm": NORMS[config.norm],
+            "activation": ACTIVATIONS[config.activation],
+            "pool": POOLINGS[config.pooling],
+        }
+    module = networks.ARCHITECTURES[config.network](**settings)
     return networks.from_flax(module, dataset.image_shape)
+
+
+def with_network(config: Config, named: str) -> Config:
+    """The settings with another network: `NAME`, or `convnet:FIELD=VALUE,...` for a variant.
+
+    Fields are `OF_CONVNET`; those not named stay as they are for ConvNet.  Raises `UserError`.
+    """
+    name, _, options = named.partition(":")
+    fields = {field: getattr(Config, field) for field in OF_CONVNET}
+    if name == "convnet":
+        fields = {field: getattr(config, field) for field in OF_CONVNET}
+    for option in options.split(",") if options else ():
+        field, _, value = option.partition("=")
+        if name != "convnet" or field not in OF_CONVNET or not value:
+            allowed = ", ".join(f"{field}=..." for field in OF_CONVNET)
+            raise UserError(f"network {named!r}: options are convnet:OPTION,... of {allowed}")
+        whole_number = isinstance(getattr(Config, field), int)
+        if whole_number and not value.isdecimal():
+            raise UserError(f"network {named!r}: {field} must be a whole number")
+        fields[field] = int(value) if whole_number else value
+    config = dataclasses.replace(config, network=name, **fields)
+    check(config)
+    return config
 
 
 def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -> condense.Method:
@@ -265,12 +325,11 @@ def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -
     here = platforms.here()
     return condense.Method(
         network=build_network(config, dataset),
-        match=_build_match(config, rates.inter_weight),
+        schemes=_build_schemes(config, rates.inter_weight, len(dataset.class_names)),
         step_rule=_build_step_rule(config),
         outer_steps=outer_steps(config),
         image_optimiser=optax.sgd(rates.image_lr, config.image_momentum),
         network_optimiser=optax.sgd(rates.network_lr, config.network_momentum),
-        batch_real=config.batch_real,
         batch_train=config.batch_train,
         microbatch=chosen(config.microbatch, here.microbatch),
         class_chunk=chosen(config.class_chunk, here.class_chunk),
@@ -287,11 +346,14 @@ def chosen(setting: int | None, default: int | None) -> int | None:
     return default if setting is None else setting or None
 
 
-def _build_match(config: Config, inter_weight: Any) -> matching.Match:
+def _build_schemes(config: Config, weight: Any, classes: int) -> tuple[schemes.Scheme, ...]:
     distance = DISTANCES[config.distance]
-    if config.scheme == "intra":
-        return matching.intra(distance)
-    return matching.multi_level(distance, inter_weight)
+    if config.scheme == "multi-level":
+        return (schemes.multi_level(distance, config.batch_real, weight),)
+    within = schemes.intra(distance, config.batch_real)
+    weight = float(classes) if weight is None else weight
+    across = schemes.inter(distance, weight, config.batch_mixed)
+    return {"intra": (within,), "inter": (across,), "interleaved": (within, across)}[config.scheme]
 
 
 def _build_step_rule(config: Config) -> step_rules.StepRule:

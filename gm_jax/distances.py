@@ -31,6 +31,31 @@ def cosine_l2(a: Tree, b: Tree) -> Float[Array, ""]:
     return _sum_rows(lambda a, b: 1 - _cos(a, b) + _norm(a - b), a, b)
 
 
+def cosine_sqsum(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows 1 - cos(a, b) + ||a - b||^2."""
+    return _sum_rows(lambda a, b: 1 - _cos(a, b) + _square(a - b), a, b)
+
+
+def cosine_sqmean(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows 1 - cos(a, b) + ||a - b||^2 / k, of rows of k numbers."""
+    return _sum_rows(lambda a, b: 1 - _cos(a, b) + _square(a - b) / len(a), a, b)
+
+
+def cosine_normdiff(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows 1 - cos(a, b) + (||a|| - ||b||)^2."""
+    return _sum_rows(lambda a, b: 1 - _cos(a, b) + (_norm(a) - _norm(b)) ** 2, a, b)
+
+
+def l2(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows ||a - b||: magnitude alone."""
+    return _sum_rows(lambda a, b: _norm(a - b), a, b)
+
+
+def sqsum(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_rows ||a - b||^2."""
+    return _sum_rows(lambda a, b: _square(a - b), a, b)
+
+
 def mse_global(a: Tree, b: Tree) -> Float[Array, ""]:
     """||a - b||^2 of the whole flattened gradients, one-dimensional tensors included."""
     return _sum_leaves(lambda a, b: jnp.sum((a - b) ** 2), a, b)
@@ -61,12 +86,17 @@ def _sum_rows(per_row: PerRow, a: Tree, b: Tree) -> Float[Array, ""]:
 
 def _norm(a: Float[Array, "k rows"]) -> Float[Array, " rows"]:
     """Euclidean norm of each row; at zero its value and all derivatives are 0."""
-    return _safe_sqrt(jnp.sum(a * a, 0))
+    return _safe_sqrt(_square(a))
+
+
+def _square(a: Float[Array, "k rows"]) -> Float[Array, " rows"]:
+    """Squared Euclidean norm of each row."""
+    return jnp.sum(a * a, 0)
 
 
 def _cos(a: Float[Array, "k rows"], b: Float[Array, "k rows"]) -> Float[Array, " rows"]:
     """<a, b> / (||a|| ||b||) of each row; 0 where either is zero."""
-    return _cos_of_products(jnp.sum(a * b, 0), jnp.sum(a * a, 0), jnp.sum(b * b, 0))
+    return _cos_of_products(jnp.sum(a * b, 0), _square(a), _square(b))
 
 
 def _cos_of_products(dot: Array, square_a: Array, square_b: Array) -> Array:
@@ -96,6 +126,11 @@ def _is_zero(square: Array) -> Array:
 DISTANCES: dict[str, Distance] = {
     "cosine": cosine,
     "cosine+l2": cosine_l2,
+    "cosine+sqsum": cosine_sqsum,
+    "cosine+sqmean": cosine_sqmean,
+    "cosine+normdiff": cosine_normdiff,
+    "l2": l2,
+    "sqsum": sqsum,
     "mse-global": mse_global,
     "cosine-global": cosine_global,
 }

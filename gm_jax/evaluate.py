@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from gm_jax.augment import Augment, crop_scale_rotate
-from gm_jax.data import ClassImages, Dataset, draw_classes, normalise
+from gm_jax.data import Dataset, normalise
 from gm_jax.gradients import microbatched
 from gm_jax.mapping import chunked
 from gm_jax.networks import Network
@@ -103,20 +103,6 @@ def train_and_test(
     """Test accuracy, 0..1, of a fresh network trained on `x, y`."""
     state, _ = train(key, network, protocol, x, y)
     return accuracy(network, state, test_x, test_y, protocol.microbatch)
-
-
-def random_real(
-    key: Key[Array, ""], data: ClassImages, ipc: int
-) -> tuple[Float[Array, "n h w c"], Int[Array, " n"]]:
-    """`ipc` random real images a class, the rival of every condensed set.
-
-    A class with fewer than `ipc` images gives them all, and repeats of them labelled -1.
-    """
-    x, y = draw_classes(key, data, ipc)
-    drawn = y.shape[1]
-    place = jnp.arange(ipc)
-    x, y = x[:, place % drawn], jnp.where((place < drawn)[None], y[:, place % drawn], -1)
-    return x.reshape(-1, *x.shape[2:]), y.reshape(-1)
 
 
 def test_set(dataset: Dataset) -> tuple[Float[Array, "m h w c"], Int[Array, " m"]]:

@@ -1,20 +1,27 @@
 """Networks: Flax modules, and the three functions by which the rest of the library knows a network.
 
-All images are `[n, height, width, channel]`.  Weights and biases start as
-U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default, on which the published results rest.
+All images are `[n, height, width, channel]`; a network ends in logits `[n, classes]`.
 """
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gm_jax.convolution import Form, conv2d
-from gm_jax.windows import window_spread, window_sum
+from gm_jax.convolution import Form
+from gm_jax.layers import (
+    Conv,
+    Dense,
+    average_pool,
+    batch_norm,
+    flat,
+    instance_norm,
+    max_pool,
+    no_pool,
+)
 
 Params = Any
 """A network's trainable tensors: any pytree; the last axis of a tensor is its output unit."""
@@ -71,150 +78,6 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     return Network(init, apply, train)
 
 
-# --- layers ---------------------------------------------------------------------------------------
-
-
-def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for weights and biases alike."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=float):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-class Conv(nn.Module):
-    """3x3-style convolution, stride 1, zero padding on every side, with bias.
-
-    `form` is how it is computed (`convolution.FORMS`; `None`: as is best on this platform).
-    """
-
-    features: int
-    kernel: int = 3
-    padding: int = 1
-    form: Form | None = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 features"]:
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        init = fan_in_uniform(math.prod(shape[:3]))
-        kernel = self.param("kernel", init, shape)
-        bias = self.param("bias", init, (self.features,))
-        y = conv2d(x, kernel, (self.padding, self.padding), self.form)
-        return y + bias[None, None, None]
-
-
-class Dense(nn.Module):
-    """x @ kernel + bias."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n fan_in"]) -> Float[Array, "n features"]:
-        init = fan_in_uniform(x.shape[-1])
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        bias = self.param("bias", init, (self.features,))
-        return x @ kernel + bias[None]
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation with PyTorch's statistics: momentum 0.1, *unbiased* running variance.
-
-    (Flax's own keeps the biased variance, which is off by n / (n - 1).)
-    """
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-        shape = x.shape[-1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        if train:
-            mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-            n = x.size // x.shape[-1]
-            if not self.is_initializing():
-                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-                running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
-        else:
-            mean, var = running_mean.value, running_var.value
-        return (x - mean[None, None, None]) * (scale * jax.lax.rsqrt(var + 1e-5))[
-            None, None, None
-        ] + bias[None, None, None]
-
-
-class InstanceNorm(nn.Module):
-    """(x - mean) / sqrt(variance + 1e-5) * scale + bias, over one channel of one image.
-
-    Flax's GroupNorm with groups of one channel is the same; this one is faster on a CPU.
-    """
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        image = x.shape[1:3]
-        mean = window_sum(x, image) / math.prod(image)
-        # rounding must not make a constant image's variance negative
-        var = jnp.maximum(window_sum(x * x, image) / math.prod(image) - mean * mean, 0)
-        factor = scale[None, None, None] * jax.lax.rsqrt(var + 1e-5)
-        shift = bias[None, None, None] - mean * factor
-        return x * window_spread(factor, image) + window_spread(shift, image)
-
-
-def no_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """The identity."""
-    return x
-
-
-def batch_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """Over images, height and width."""
-    return BatchNorm()(x, train)
-
-
-def layer_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """Over height, width and channel of one image, with a scale and shift for each position."""
-    axes = (-3, -2, -1)
-    return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)(x)
-
-
-def instance_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """Over height and width of one channel of one image: one group a channel."""
-    return InstanceNorm()(x)
-
-
-def group_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """Over height, width and the channels of one of 4 groups."""
-    return nn.GroupNorm(num_groups=4, epsilon=1e-5)(x)
-
-
-def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x, or 0.01 x where negative."""
-    return nn.leaky_relu(x, 0.01)
-
-
-def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Mean of 2x2 windows, stride 2; an odd last row or column is left out."""
-    _, h, w, _ = x.shape
-    return window_sum(x[:, : h // 2 * 2, : w // 2 * 2], (2, 2)) / 4
-
-
-def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Maximum of 2x2 windows, stride 2; an odd last row or column is left out.
-
-    A reshape and a reduction: XLA's window operations and their gradients are slow on the CPU.
-    """
-    n, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return jnp.max(x.reshape(n, h // 2, 2, w // 2, 2, c), (2, 4))
-
-
-def no_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """The identity."""
-    return x
-
-
 # --- architectures --------------------------------------------------------------------------------
 
 
@@ -239,4 +102,143 @@ class ConvNet(nn.Module):
             padding = 3 if block == 0 and x.shape[1:] == (28, 28, 1) else 1
             x = Conv(self.width, padding=padding, form=self.convolution)(x)
             x = self.pool(self.activation(self.norm(x, train)))
-        return Dense(self.classes)(x.reshape(x.shape[0], -1))
+        return Dense(self.classes)(flat(x))
+
+
+class MLP(nn.Module):
+    """Two hidden layers of 128 with ReLU."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
+        x = flat(x)
+        for _ in range(2):
+            x = nn.relu(Dense(128)(x))
+        return Dense(self.classes)(x)
+
+
+class LeNet(nn.Module):
+    """Two 5x5 convolutions with ReLU and 2x2 max pooling, then three dense layers (LeCun 1998).
+
+    A one-channel image is padded by 2 in the first convolution: 28x28 and 32x32x3 end alike.
+    """
+
+    classes: int
+    convolution: Form | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
+        padding = 2 if x.shape[-1] == 1 else 0
+        x = max_pool(nn.relu(Conv(6, 5, padding, form=self.convolution)(x)))
+        x = flat(max_pool(nn.relu(Conv(16, 5, 0, form=self.convolution)(x))))
+        for features in (120, 84):
+            x = nn.relu(Dense(features)(x))
+        return Dense(self.classes)(x)
+
+
+class AlexNet(nn.Module):
+    """Five convolutions with ReLU, 2x2 max pooling after three of them, one dense layer.
+
+    The small form that the condensation literature uses (after Krizhevsky et al. 2012).  A
+    one-channel image is padded by 4 in the first convolution, so that 28x28 becomes 32x32.
+    """
+
+    classes: int
+    convolution: Form | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
+        first = 4 if x.shape[-1] == 1 else 2
+        for features, kernel, padding, pool in (
+            (128, 5, first, max_pool),
+            (192, 5, 2, max_pool),
+            (256, 3, 1, no_pool),
+            (192, 3, 1, no_pool),
+            (192, 3, 1, max_pool),
+        ):
+            x = pool(nn.relu(Conv(features, kernel, padding, form=self.convolution)(x)))
+        return Dense(self.classes)(flat(x))
+
+
+class VGG11(nn.Module):
+    """Eight 3x3 convolutions with norm and ReLU, five 2x2 max poolings, one dense layer.
+
+    Simonyan & Zisserman 2015, configuration A with norms.  A one-channel image is padded by 3 in
+    the first convolution, so that 28x28 becomes 32x32.
+    """
+
+    classes: int
+    norm: Callable = instance_norm
+    convolution: Form | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
+        padding = 3 if x.shape[-1] == 1 else 1
+        for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+            for features in stage:
+                x = Conv(features, padding=padding, form=self.convolution)(x)
+                x, padding = nn.relu(self.norm(x, train)), 1
+            x = max_pool(x)
+        return Dense(self.classes)(flat(x))
+
+
+class ResNet18(nn.Module):
+    """Four stages of two residual blocks, 64 to 512 channels wide; a dense layer (He et al. 2016).
+
+    The form for small images: a 3x3 first convolution, no pooling after it.
+
+    Attributes:
+        classes: logits.
+        norm: after every convolution.
+        stride: of the two convolutions that a stage but the first begins with.
+        halve: what follows those two instead of a stride: no pooling, or average pooling.
+        last_pool: before the dense layer.
+        convolution: how convolutions are computed.
+    """
+
+    classes: int
+    norm: Callable = instance_norm
+    stride: int = 2
+    halve: Callable = no_pool
+    last_pool: Callable = partial(average_pool, size=4)
+    convolution: Form | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
+        x = nn.relu(self.norm(self._conv(64, 3, 1)(x), train))
+        for features in (64, 128, 256, 512):
+            x = self._block(x, features, features > 64, train)
+            x = self._block(x, features, False, train)
+        return Dense(self.classes)(flat(self.last_pool(x)))
+
+    def _block(self, x: Array, features: int, smaller: bool, train: bool) -> Array:
+        """relu(x' + norm(conv(relu(norm(conv(x)))))), x' being x or norm(conv(x))."""
+        stride, pool = (self.stride, self.halve) if smaller else (1, no_pool)
+        y = pool(nn.relu(self.norm(self._conv(features, 3, stride)(x), train)))
+        y = self.norm(self._conv(features, 3, 1)(y), train)
+        if smaller:
+            x = self.norm(pool(self._conv(features, 1, stride)(x)), train)
+        return nn.relu(x + y)
+
+    def _conv(self, features: int, kernel: int, stride: int) -> Conv:
+        return Conv(features, kernel, kernel // 2, stride, bias=False, form=self.convolution)
+
+
+AVERAGING = {"stride": 1, "halve": average_pool, "last_pool": no_pool}
+"""ResNet18 with average pooling in place of strides, and none at the end (Zhao et al. 2021)."""
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "convnet": ConvNet,
+    "mlp": MLP,
+    "lenet": LeNet,
+    "alexnet": AlexNet,
+    "vgg11": VGG11,
+    "vgg11bn": partial(VGG11, norm=batch_norm),
+    "resnet18": ResNet18,
+    "resnet18bn": partial(ResNet18, norm=batch_norm),
+    "resnet18_ap": partial(ResNet18, **AVERAGING),
+    "resnet18bn_ap": partial(ResNet18, norm=batch_norm, **AVERAGING),
+}
+"""The architectures by the names the command line knows."""

@@ -38,46 +38,51 @@ def parameters(shapes, seed):
     return tensors
 
 
-def convnet_layers(shapes, norm="InstanceNorm"):
-    """[(golden name, path in our parameters)] of a ConvNet, from the shapes of its tensors.
+def layers(shapes, norm="InstanceNorm"):
+    """[(golden name, path in our parameters)] of a network, from the shapes of its tensors.
 
-    A convolution's weight is 4-D, a norm's 1-D or 3-D; they are numbered as they come.
+    A convolution's weight is 4-D, a dense layer's 2-D, a norm's 1-D or 3-D; they are numbered as
+    they come.  A bias belongs to the weight before it.
     """
-    paths, convs, norms = [], -1, -1
+    paths, numbers = [], {}
     for name, shape in shapes:
-        if name.startswith("classifier"):
-            path = ("Dense_0", "kernel" if name.endswith("weight") else "bias")
-        elif len(shape) == 4:
-            convs += 1
-            path = (f"Conv_{convs}", "kernel")
-        elif name.endswith("weight"):
-            norms += 1
-            path = (f"{norm}_{norms}", "scale")
+        if name.endswith("weight"):
+            kind = {4: "Conv", 2: "Dense"}.get(len(shape), norm)
+            numbers[kind] = numbers.get(kind, -1) + 1
+            path = (f"{kind}_{numbers[kind]}", "scale" if kind == norm else "kernel")
         else:
             path = (paths[-1][1][0], "bias")
         paths.append((name, path))
     return paths
 
 
-def from_torch(name, tensor, feature_shape):
-    """One tensor in our layout: output unit last, classifier input by height, width, channel."""
-    if name == "classifier.weight":
-        tensor = tensor.reshape(-1, *feature_shape)  # [out, channel, height, width]
-        return tensor.transpose(2, 3, 1, 0).reshape(-1, tensor.shape[0])
+def from_torch(tensor, feature_shape=()):
+    """One tensor in our layout: output unit last; features by height, width, channel.
+
+    `feature_shape` [channel, height, width]: of the images that a dense layer sees flattened.
+    """
+    if tensor.ndim == 2:
+        tensor = tensor.reshape(-1, *(feature_shape or tensor.shape[1:]))
+        return np.moveaxis(tensor, (0, 1), (-1, -2)).reshape(-1, len(tensor))
     if tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
     return tensor.transpose(1, 2, 0) if tensor.ndim == 3 else tensor
 
 
-def convnet_params(shapes, seed, norm="InstanceNorm"):
-    """The golden parameters as `ConvNet` takes them."""
+def network_params(description, seed, norm="InstanceNorm"):
+    """The golden parameters as our network takes them."""
+    shapes = description["params"]
+    channels = description["channel"]
+    params, flattened = {}, False
     tensors = parameters(shapes, seed)
-    channels = shapes[0][1][0]
-    side = round((tensors["classifier.weight"].shape[1] / channels) ** 0.5)
-    params = {}
-    for name, (layer, leaf) in convnet_layers(shapes, norm):
-        array = from_torch(name, tensors[name], (channels, side, side))
-        params.setdefault(layer, {})[leaf] = jnp.asarray(array)
+    for name, (layer, leaf) in layers(shapes, norm):
+        tensor, feature_shape = tensors[name], ()
+        if tensor.ndim == 4 and "shortcut" not in name:
+            channels = len(tensor)
+        if tensor.ndim == 2 and not flattened:  # only the first dense layer sees images
+            side = round((tensor.shape[1] / channels) ** 0.5)
+            feature_shape, flattened = (channels, side, side), True
+        params.setdefault(layer, {})[leaf] = jnp.asarray(from_torch(tensor, feature_shape))
     return params
 
 

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from gm_jax import artefacts, cli
-from gm_jax.config import CHOICES, Config
-from gm_jax.data import load, normalise
-from gm_jax.evaluate import random_real
+from gm_jax.config import CHOICES, Config, with_network
+from gm_jax.coresets import random_real
+from gm_jax.data import normalise
+from gm_jax.datasets import load
 
 SMALL = (
     "--dataset digits --width 8 --depth 2 --iterations 2 --batch-real 8 --ipc 2 --outer-steps 2 "
@@ -70,6 +71,41 @@ def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
     for kind in kinds:
         assert np.shape(found[kind]["accuracies"]) == (1, 2)
         assert kind in shown
+
+
+def test_other_networks_are_trained_on_the_images(copy):
+    """An architecture and a variant of ConvNet, each with its own rows."""
+    names = ["mlp", "convnet:norm=none,depth=1"]
+    status, out, err = gm_jax("evaluate", copy, "--count", 1, "--epochs", 1, "--networks", *names)
+    assert status == 0, err
+    found = json.loads((copy / "evaluation.json").read_text())
+    assert list(found) == [*names, "ran"]
+    for name in names:
+        assert np.shape(found[name]["condensed"]["accuracies"]) == (2, 1)
+        assert f"{name}  " in out
+    kept = artefacts.read_synthetic(copy).config
+    variant = with_network(kept, names[1])
+    assert (variant.norm, variant.depth, variant.width) == ("none", 1, kept.width)
+    assert with_network(kept, "mlp").width == Config.width  # else it would be refused
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("resnet19", ["'resnet19'", "resnet18"]),
+        ("mlp:width=3", ["'mlp:width=3'", "convnet:OPTION"]),
+        ("convnet:breadth=3", ["breadth", "width=..."]),
+        ("convnet:width=wide", ["width must be a whole number"]),
+        ("convnet:norm=what", ["'what'", "instance"]),
+        ("vgg11", ["vgg11", "8x8x1"]),
+    ],
+)
+def test_wrong_networks_are_one_line(finished, named, words):
+    status, out, err = gm_jax("evaluate", finished, "--networks", named)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
 
 
 # --- what a run leaves ----------------------------------------------------------------------------
@@ -145,7 +181,8 @@ def test_python_dash_m(tmp_path):
     command = [sys.executable, "-m", "gm_jax", "condense", "--dataset", "nope", "--out", "x"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert done.stderr == "gm-jax: data set 'nope' is unknown: choose digits, mnist5k\n"
+    assert done.stderr.startswith("gm-jax: data set 'nope' is unknown: choose digits, mnist5k, ")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +214,7 @@ def assert_refused(result, *words):
     ("arguments", "words"),
     [
         (["--dataset", "cifar11"], ["data set 'cifar11'", "digits, mnist5k"]),
-        (["--scheme", "inner"], ["--scheme 'inner'", "intra, multi-level"]),
+        (["--scheme", "inner"], ["--scheme 'inner'", "intra, inter, interleaved, multi-level"]),
         (["--distance", "l3"], ["--distance 'l3'", "cosine+l2"]),
         (["--network", "vit"], ["--network 'vit'", "convnet"]),
         (["--step-rule", "never"], ["--step-rule 'never'", "overfit"]),
@@ -211,7 +248,13 @@ def assert_refused(result, *words):
         (["--inter-weight", "1", "--scheme", "intra"], ["--inter-weight", "intra"]),
         (["--width", "0"], ["--width 0", "1 to"]),
         (["--width", "6", "--norm", "group"], ["--width 6", "multiple of 4"]),
-        (["--depth", "4"], ["--depth 4", "at most 3"]),
+        (
+            ["--scheme", "inter", "--batch-real", "8"],
+            ["--batch-real has no meaning", "--batch-mixed"],
+        ),
+        (["--batch-mixed", "8"], ["--batch-mixed has no meaning with --scheme multi-level"]),
+        (["--network", "mlp", "--width", "8"], ["--width has no meaning with --network mlp"]),
+        (["--depth", "4"], ["--depth 4", "8x8x1", "1x1 pixels"]),
         (["--seed", "-1"], ["--seed -1", "0 to"]),
         (["--seeds", "0"], ["--seeds 0", "1 to"]),
         (["--microbatch", "-8"], ["--microbatch -8", "0 to"]),

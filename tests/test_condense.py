@@ -6,11 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax import condense, distances, matching, step_rules
+from gm_jax import condense, distances, schemes, step_rules
 from gm_jax.config import Config, build_method, sets, start_runs
-from gm_jax.data import by_class, load
+from gm_jax.data import by_class, draw_classes
+from gm_jax.datasets import load
 from gm_jax.evaluate import Protocol, accuracy, train
 from gm_jax.networks import from_functions
+from gm_jax.training import NetworkState
 
 SMALL = Config(
     dataset="digits",
@@ -128,16 +130,23 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
         lambda params, x: x.reshape(len(x), -1) @ params["w"],
     )
     method = condense.Method(
-        network, matching.intra(distances.cosine_l2), step_rules.fixed(0), 1, None, None
+        network,
+        (schemes.intra(distances.cosine_l2, batch_real=5),),
+        step_rules.fixed(0),
+        1,
+        None,
+        None,
     )
     pixels = np.random.default_rng(0).integers(0, 256, (7, 2, 2, 1)).astype(np.uint8)
     labels = np.array([0, 0, 1, 1, 1, 1, 1])
     data = by_class(pixels, labels, 2)
-    real = condense.draw_classes(key, data, 5)
+    real_key = jax.random.split(key)[0]
+    real = draw_classes(real_key, data, 5)
     assert real[1].tolist() == [[0, 0, -1, -1, -1], [1, 1, 1, 1, 1]]
     params, _ = network.init(key)
     images = jax.random.normal(key, (2, 1, 2, 2, 1))
-    info, _ = condense.match_images(method, params, {}, real, images)
+    frozen = NetworkState(params, {}, None)
+    info, _ = condense.match_images(method, method.schemes[0], key, data, frozen, images)
     distance = 0.0
     for c in range(2):
         x, y = real[0][c][real[1][c] >= 0], real[1][c][real[1][c] >= 0]
@@ -162,12 +171,11 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
     )
     method = condense.Method(
         network=network,
-        match=matching.multi_level(distances.cosine_l2),
+        schemes=(schemes.multi_level(distances.cosine_l2, batch_real=128),),
         step_rule=step_rules.overfit(5),
         outer_steps=3,
         image_optimiser=optax.sgd(0.1, 0.5),
         network_optimiser=optax.sgd(0.01, 0.5),
-        batch_real=128,
     )
     key = jax.random.key(1)
     state = condense.init(method, condense.noise_images(key, data, 1))

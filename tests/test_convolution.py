@@ -150,6 +150,25 @@ def test_tiles_round_little_in_float32():
         assert jnp.linalg.norm(ours - exact) < bound * jnp.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (9, 6)])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (5, 2)])
+def test_strides_are_laxs(size, kernel, padding):
+    """Every second pixel, also of sides that blocks of 2x2 do not fill; value and gradients."""
+    x, kernel, _ = inputs((*size, 3, 4, kernel, kernel, None))
+
+    def lax_strided(x, kernel):
+        pads = [(padding, padding)] * 2
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (2, 2), pads, dimension_numbers=layout)
+
+    def ours(x, kernel):
+        return conv2d(x, kernel, (padding, padding), stride=2)
+
+    assert_same(ours(x, kernel), lax_strided(x, kernel))
+    gradient = lambda f: jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))
+    assert_same(gradient(ours)(x, kernel), gradient(lax_strided)(x, kernel))
+
+
 def test_by_hand():
     """[[1, 2], [3, 4]] with a 2x2 kernel of ones is 1 + 2 + 3 + 4 = 10."""
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)

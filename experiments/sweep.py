@@ -1,0 +1,296 @@
+"""Sweeps: the cells of a table, each condensed and evaluated once, whenever it is asked for.
+
+A cell is a run folder `OUT/cells/NAME` like any other; one that is finished is not run again, one
+that was interrupted is begun anew.  What a table shows is read back from those folders.
+"""
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gm_jax import artefacts, cli
+from gm_jax.config import Config
+from gm_jax.errors import UserError
+from gm_jax.evaluate import Summary, summarise
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of everything; the defaults are the paper's."""
+
+    dataset: str = "mnist5k"
+    """Data set, as `gm-jax condense` knows it."""
+    ipc: int = 1
+    """Synthetic images a class."""
+    iterations: int = 1000
+    """Iterations of a condensation."""
+    batch_real: int = 256
+    """Real images a class at each outer step; of mixed classes at most four times as many."""
+    seeds: int = 5
+    """Sets of a cell."""
+    count: int = 20
+    """Fresh networks a set."""
+    epochs: int | None = None
+    """Epochs of evaluation. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
+    out: Path = Path("results")
+    """Folder for the run folders of all cells, and for the table and the plot."""
+    smoke: bool = False
+    """See that it works, in a minute or two: sets --dataset digits --iterations 2 --batch-real 8
+    --seeds 1 --count 1 --epochs 2 and small networks. Its numbers mean nothing."""
+
+
+SMALL = {"width": 4, "depth": 1, "outer_steps": 1}
+"""What `--smoke` adds to a cell's settings; depth and width for ConvNet alone."""
+
+
+class Cell(NamedTuple):
+    """One number of a table.
+
+    Attributes:
+        row: of the table.
+        column: of the table.
+        config: what is condensed.
+        networks: what is trained on it, as `gm-jax evaluate --networks` takes them; empty is the
+            network that it was condensed with.
+    """
+
+    row: str
+    column: str
+    config: Config
+    networks: tuple[str, ...] = ()
+
+
+class Found(NamedTuple):
+    """What a cell came to, on one network.
+
+    Attributes:
+        row, column: its place in the table.
+        network: what was trained.
+        accuracies: 0..1, `[sets, networks]`.
+        config: what was condensed.
+        epochs: of evaluation.
+        seconds: of all iterations of the condensation, compiling included.
+        inner_epochs: taken, mean over iterations and sets of the sum over outer steps.
+    """
+
+    row: str
+    column: str
+    network: str
+    accuracies: np.ndarray
+    config: Config
+    epochs: int
+    seconds: float
+    inner_epochs: float
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and spread, in percent."""
+        return summarise(self.accuracies)
+
+
+def settled(scale: Scale) -> Scale:
+    """The scale as it is meant, `--smoke` having set what it sets."""
+    if not scale.smoke:
+        return scale
+    return dataclasses.replace(
+        scale, dataset="digits", iterations=2, batch_real=8, seeds=1, count=1, epochs=2
+    )
+
+
+def config(scale: Scale, **changes: Any) -> Config:
+    """A cell's settings: the scale's, and what the cell changes."""
+    scheme = changes.get("scheme", Config.scheme)
+    own = {"dataset": scale.dataset, "ipc": scale.ipc, "iterations": scale.iterations}
+    own |= {"seeds": scale.seeds}
+    if scheme != "inter":
+        own["batch_real"] = scale.batch_real
+    if scheme in ("inter", "interleaved"):
+        own["batch_mixed"] = min(Config.batch_mixed, 4 * scale.batch_real)
+    if scale.smoke:
+        convnet = changes.get("network", "convnet") == "convnet"
+        own |= SMALL if convnet else {"outer_steps": SMALL["outer_steps"]}
+    return Config(**own | changes)
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
+    """Every cell, in order; those that are finished are read.
+
+    Raises:
+        UserError: a cell's folder holds a run of other settings.
+    """
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        name = f"{cell.row}, {cell.column}" if cell.column else cell.row
+        print(f"[{number}/{len(cells)}] {name}", file=sys.stderr, flush=True)
+        folder = _folder(scale.out, cell)
+        _condense(folder, cell.config)
+        _evaluate(folder, cell, scale)
+        found += read(folder, cell)
+    return found
+
+
+def _folder(out: Path, cell: Cell) -> Path:
+    name = f"{cell.row} {cell.column}".strip()
+    return out / "cells" / "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
+
+
+def _condense(folder: Path, config: Config) -> None:
+    if (folder / "synthetic.npz").exists():
+        held = artefacts.read_synthetic(folder).config
+        for field in dataclasses.fields(Config):
+            ours, theirs = (getattr(c, field.name) for c in (config, held))
+            if ours != theirs:
+                raise UserError(
+                    f"{folder} holds a run with {field.name} {theirs!r}, not {ours!r}: "
+                    "name another --out, or delete that folder"
+                )
+        return
+    cli.condense(cli.Condense(config, folder))
+    jax.clear_caches()  # each cell has programs of its own
+
+
+def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
+    path = folder / "evaluation.json"
+    if path.exists():
+        held = json.loads(path.read_text())
+        networks = cell.networks or (cell.config.network,)
+        epochs = {held[n]["protocol"]["epochs"] for n in networks if n in held}
+        whole = set(networks) <= set(held) and held["ran"]["count"] == scale.count
+        if whole and scale.epochs in (None, *epochs):
+            return
+    command = cli.Evaluate(folder, networks=cell.networks, count=scale.count, epochs=scale.epochs)
+    cli.evaluate(command)
+    jax.clear_caches()
+
+
+def read(folder: Path, cell: Cell) -> list[Found]:
+    """What a finished cell came to, a network each."""
+    results = json.loads((folder / "evaluation.json").read_text())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = float(np.mean([sum(line["inner_epochs"]) for line in lines]))
+    return [
+        Found(
+            cell.row,
+            cell.column,
+            network,
+            np.array(results[network]["condensed"]["accuracies"]),
+            cell.config,
+            results[network]["protocol"]["epochs"],
+            lines[-1]["seconds"],
+            epochs,
+        )
+        for network in cell.networks or (cell.config.network,)
+    ]
+
+
+# --- showing --------------------------------------------------------------------------------------
+
+
+def shown(found: Found) -> str:
+    """`91.2 ± 0.7 (5)`: mean, standard deviation over all networks, sets."""
+    summary = found.summary
+    return f"{summary.mean:.1f} ± {summary.std:.1f} ({len(found.accuracies)})"
+
+
+def markdown(
+    corner: str,
+    found: Sequence[Found],
+    column_of: Callable[[Found], str],
+    beside: dict[str, dict[str, str]],
+) -> str:
+    """A Markdown table of accuracies, in percent.
+
+    Args:
+        corner: what the rows are.
+        found: the cells.
+        column_of: a cell's column.
+        beside: published numbers, `{row: {column: number}}`, in rows of their own.
+    """
+    columns = list(dict.fromkeys(map(column_of, found)))
+    columns += [c for row in beside.values() for c in row if c not in columns]
+    rows: dict[str, dict[str, str]] = {}
+    for one in found:
+        rows.setdefault(one.row, {})[column_of(one)] = shown(one)
+    lines = [[corner, *columns], ["---"] * (len(columns) + 1)]
+    for row, numbers in (rows | beside).items():
+        lines.append([row, *(numbers.get(column, "") for column in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_csv(path: Path, found: Sequence[Found]) -> None:
+    """A line a cell and network: every number that the table rounds, and the settings."""
+    head = ["row", "column", "network", "mean", "std", "std_sets", "sets", "networks", "epochs"]
+    head += ["seconds", "inner_epochs"]
+    settings = [field.name for field in dataclasses.fields(Config)]
+    with artefacts.atomic(path) as draft, draft.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head + settings)
+        for one in found:
+            sets, networks = one.accuracies.shape
+            numbers = [*(f"{n:.3f}" for n in one.summary), sets, networks, one.epochs]
+            numbers += [f"{one.seconds:.1f}", f"{one.inner_epochs:.2f}"]
+            place = [one.row, one.column, one.network]
+            writer.writerow(place + numbers + [getattr(one.config, name) for name in settings])
+
+
+def save(
+    name: str, title: str, table: str, found: Sequence[Found], scale: Scale, command: str
+) -> None:
+    """NAME.md, NAME.csv and NAME.png in the sweep's folder.
+
+    Args:
+        name: of the files.
+        title: the page's first line, and the plot's.
+        table: Markdown.
+        found: the cells.
+        scale: how much of everything.
+        command: what made it.
+    """
+    scale.out.mkdir(parents=True, exist_ok=True)
+    write_csv(scale.out / f"{name}.csv", found)
+    with artefacts.atomic(scale.out / f"{name}.png") as draft:
+        bars(draft, title, found)
+    page = f"# {title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {command}\n"
+    with artefacts.atomic(scale.out / f"{name}.md") as draft:
+        draft.write_text(page)
+    print(table)
+    print(f"{scale.out / name}.md, .csv, .png")
+
+
+def _caption(scale: Scale, found: Sequence[Found]) -> str:
+    epochs = sorted({one.epochs for one in found})
+    made = f"{scale.iterations} iterations, {scale.batch_real} real images a class"
+    tested = f"{scale.count} networks a set, {'/'.join(map(str, epochs))} epochs"
+    meant = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
+    smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""
+    return f"{meant} {scale.dataset}, {made}; {tested}.{smoke}"
+
+
+def bars(path: Path, title: str, found: Sequence[Found]) -> None:
+    """A bar a cell, with its standard deviation over all networks."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
+    figure = Figure(figsize=(6, 0.6 + 0.3 * len(found)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
+    axes.barh(range(len(found)), means, xerr=spreads, color="0.7", capsize=3)
+    axes.set_yticks(range(len(found)), labels)
+    axes.invert_yaxis()
+    low = min(m - s for m, s in zip(means, spreads))
+    axes.set_xlim(max(0, low - 5), min(100, max(m + s for m, s in zip(means, spreads)) + 2))
+    axes.set_xlabel("test accuracy, %")
+    axes.set_title(title, fontsize="medium")
+    figure.savefig(path, dpi=150, format="png")

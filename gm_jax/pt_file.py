@@ -1,0 +1,98 @@
+"""The `.pt` files of the published PyTorch programs, in and out.  PyTorch is asked for only here.
+
+    {"data": [[images, labels], ...], "accs_all_exps": {network: [accuracy, ...]}}
+
+a pair a set: float32 images [n, channel, height, width], normalised, class after class, and int64
+labels.
+"""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gm_jax.config import Config
+from gm_jax.data import Dataset
+from gm_jax.errors import UserError
+from gm_jax.synthetic import Synthetic
+
+
+def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) -> None:
+    """All sets of a run.
+
+    Args:
+        path: file to write.
+        synthetic: the sets.
+        accuracies: 0..1, by network, set after set.
+
+    Raises:
+        UserError: PyTorch is not installed.
+    """
+    torch = _torch()
+    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(synthetic.images, -1, 2)))
+    labels = torch.from_numpy(synthetic.labels.astype(np.int64))
+    data = [[of_set.clone(), labels.clone()] for of_set in images]
+    torch.save({"data": data, "accs_all_exps": accuracies}, path)
+
+
+def read(path: Path, dataset: Dataset) -> Synthetic:
+    """The sets of a file; their classes, mean and standard deviation are the data set's.
+
+    Raises:
+        UserError: PyTorch is not installed; the file is damaged, holds other things, or does not
+            fit the data set.
+    """
+    torch = _torch()
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing
+        pairs = [(np.asarray(x.detach()), np.asarray(y.detach())) for x, y in held["data"]]
+    except Exception as error:  # whatever a foreign or damaged file makes its reader raise
+        raise UserError(
+            f"{path} cannot be read as {{'data': [[images, labels], ...]}} of tensors"
+        ) from error
+    if not pairs:
+        raise UserError(f"{path} holds no sets")
+    sets = [_checked(path, dataset, *pair) for pair in pairs]
+    images = np.stack([x for x, _ in sets]) if len({x.shape for x, _ in sets}) == 1 else None
+    if images is None or any(not np.array_equal(y, sets[0][1]) for _, y in sets):
+        raise UserError(f"{path}: its sets are of unlike sizes")
+    ipc = len(sets[0][1]) // len(dataset.class_names)
+    return Synthetic(
+        images=images,
+        labels=sets[0][1],
+        mean=np.asarray(dataset.train.mean, np.float32),
+        std=np.asarray(dataset.train.std, np.float32),
+        class_names=dataset.class_names,
+        config=Config(dataset=dataset.name, ipc=ipc, seeds=len(sets)),
+    )
+
+
+def _checked(
+    path: Path, dataset: Dataset, images: np.ndarray, labels: np.ndarray
+) -> tuple[Float[np.ndarray, "n h w channel"], Int[np.ndarray, " n"]]:
+    """One set in our layout, in the order of its classes."""
+    h, w, channel = dataset.image_shape
+    if images.ndim != 4 or images.shape[1:] != (channel, h, w):
+        raise UserError(
+            f"{path} holds images of {images.shape[1:]}, {dataset.name} has {(channel, h, w)}"
+        )
+    if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
+        raise UserError(f"{path}: images are {images.dtype}, must be finite floats")
+    classes = len(dataset.class_names)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise UserError(f"{path}: labels are {labels.dtype} {labels.shape}")
+    ipc = len(labels) // classes
+    order = np.argsort(labels, kind="stable")
+    if ipc == 0 or not np.array_equal(labels[order], np.repeat(np.arange(classes), ipc)):
+        raise UserError(f"{path}: not the same number of images of each of {classes} classes")
+    images = np.moveaxis(images[order].astype(np.float32), 1, -1)
+    return images, labels[order].astype(np.int32)
+
+
+def _torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(".pt files need PyTorch: pip install torch") from error
+    return torch
