@@ -236,7 +236,7 @@ def _read_sets(command: Evaluate) -> tuple[Synthetic, Path]:
     if command.run.suffix == ".pt" and command.run.is_file():
         if command.dataset is None:
             raise UserError(f"{command.run} does not say of which data set it is: add --dataset")
-        dataset = load(command.dataset)
+        dataset = load(command.dataset, log=_say)
         beside = command.run.with_name(command.run.name + ".evaluation.json")
         return pt_file.read(command.run, dataset), beside
     if command.dataset is not None:

@@ -1,0 +1,290 @@
+"""The image sets of TensorFlow Datasets (TFDS): prepared once, then plain numpy arrays in a file.
+
+The files that a set's authors publish are downloaded from where TFDS knows them; TFDS's own builder
+checks, reads and shuffles them.  What it serves is kept in the cache folder as an `.npz` such as
+`own_data.load_npz` reads, and everything else is deleted.  From then on numpy is enough: neither
+TFDS nor a network is needed.
+
+TensorFlow is not needed at all.  TFDS calls it for a handful of things when it prepares these sets,
+to open files and to write PNGs, and a stand-in does those: see `_stand_in`.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from gm_jax.data import Dataset, by_class
+from gm_jax.errors import UserError
+
+STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.2861,), (0.3530,)),
+    "svhn_cropped": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+"""Mean and standard deviation a channel, of pixels in 0..1: those that the field uses."""
+
+NAMES = tuple(STATISTICS)
+"""The sets, by TFDS's names."""
+
+FORMAT = 1
+"""Version of the cache file, part of its name."""
+
+ARRAYS = ("images", "labels", "test_images", "test_labels", "class_names")
+"""What the cache file holds."""
+
+PATIENCE = 20
+"""Seconds that a host has to answer, and to send more of a file."""
+
+
+def load(name: str, log: Callable[[str], None] = lambda line: None) -> Dataset:
+    """The set of that name, from the cache file; the first time it is downloaded and prepared.
+
+    Images of a class are in the builder's order, which is shuffled, always in the same way.  Of
+    `svhn_cropped` the splits train and test are used, not extra; of `cifar100` the 100 fine labels.
+
+    Args:
+        name: one of `NAMES`.
+        log: is told, in whole lines, what is downloaded, how big it is, and where it is kept.
+
+    Raises:
+        UserError: no network, the files are not those that TFDS knows, the cache folder cannot be
+            written, or the cache file is damaged.
+    """
+    path = cache_folder() / f"{name}-{FORMAT}.npz"
+    if not path.exists():
+        _prepare(name, path, log)
+    return _read(name, path)
+
+
+def cache_folder() -> Path:
+    """`$GM_JAX_CACHE`, or `$XDG_CACHE_HOME/gm_jax`, or `~/.cache/gm_jax`."""
+    if folder := os.environ.get("GM_JAX_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gm_jax"
+
+
+def _read(name: str, path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels, test_images, test_labels, names = (file[key] for key in ARRAYS)
+    except Exception as error:  # whatever a damaged file makes its readers raise
+        raise UserError(f"{path} is damaged: delete it, and {name} is prepared anew") from error
+    train = by_class(images, labels, len(names), STATISTICS[name])
+    digits = name == "mnist"
+    return Dataset(name, tuple(map(str, names)), train, test_images, test_labels, digits)
+
+
+# --- preparing ------------------------------------------------------------------------------------
+
+
+def _prepare(name: str, path: Path, log: Callable[[str], None]) -> None:
+    """Writes the cache file, whole or not at all; all else is in a folder that goes at the end."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as work:  # cleaned up as far as an error leaves TFDS's threads writing in it
+            arrays = _build(name, Path(work), path.parent / "downloads" / name, log)
+            draft = Path(work) / "arrays.npz"
+            np.savez(draft, **dict(zip(ARRAYS, arrays)))
+            os.replace(draft, path)
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {path.parent} cannot be written: {error.strerror}; "
+            "GM_JAX_CACHE names another"
+        ) from error
+    log(f"{name} is kept in {path}")
+
+
+def _build(name: str, work: Path, given: Path, log: Callable[[str], None]) -> list[np.ndarray]:
+    """`ARRAYS`, as TFDS's builder serves them.
+
+    Args:
+        name: one of `NAMES`.
+        work: an empty folder, for the download and the builder's files.
+        given: where users put the files themselves, if there is no network; it may be missing.
+        log: see `load`.
+    """
+    try:
+        builder = _builder(name, work)
+        files = _without_extra(builder.url_infos)
+        if all((given / file.filename).exists() for file in files.values()):
+            log(f"{name}: reading the files in {given}")
+        else:
+            given = _download(name, files, given, work, log)
+        _check(name, files, given)
+        splits = _splits(builder, given)
+    except UserError:
+        raise
+    except Exception as error:  # whatever TFDS raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name} cannot be prepared: {reason}") from error
+    return [*splits["train"], *splits["test"], np.array(builder.info.features["label"].names)]
+
+
+def _builder(name: str, work: Path) -> Any:
+    with _quietly():
+        import tensorflow_datasets  # takes a second, and is not needed once the file is there
+
+        # the one format that TFDS reads without TensorFlow
+        builder = tensorflow_datasets.builder(name, data_dir=work, file_format="array_record")
+    if name == "svhn_cropped":
+        _leave_out_extra(builder)
+    return builder
+
+
+def _leave_out_extra(builder: Any) -> None:
+    """Does without SVHN's split extra, which nobody here uses: 1.3 GB of the 1.6 to download."""
+    splits_of = builder._split_generators
+
+    def train_and_test(manager):
+        download = manager.download
+        manager.download = lambda urls: {**download(_without_extra(urls)), "extra": None}
+        return [split for split in splits_of(manager) if split.name != "extra"]
+
+    builder._split_generators = train_and_test
+
+
+def _without_extra(urls: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what has "extra" in its key, be that a split or a URL."""
+    return {key: value for key, value in urls.items() if "extra" not in key}
+
+
+def _download(
+    name: str, files: dict[str, Any], given: Path, work: Path, log: Callable[[str], None]
+) -> Path:
+    """The folder with the files, which TFDS gets as if the user had downloaded them.
+
+    Were TFDS to download them, it would try for minutes where there is no network, wait for ever
+    on a host that stops answering, and go on in the background after an error.
+
+    Raises:
+        UserError: the host does not answer, or refuses; where to put the files by hand.
+    """
+    import requests  # a tenth of a second, and not needed either once the file is there
+
+    folder = work / "files"
+    folder.mkdir()
+    total = sum(int(file.size) for file in files.values())
+    for url, file in files.items():
+        host = urlsplit(url).netloc
+        try:
+            with requests.get(url, stream=True, timeout=PATIENCE) as answer:
+                answer.raise_for_status()
+                sizes = f"{int(file.size) / 2**20:.1f} of {total / 2**20:.1f} MiB"
+                log(f"{name}: downloading {file.filename}, {sizes}, from {host}")
+                with (folder / file.filename).open("wb") as out:
+                    out.writelines(answer.iter_content(2**20))
+        except requests.RequestException as error:
+            refused = isinstance(error, requests.HTTPError)
+            wanted = ", ".join(sorted(file.filename for file in files.values()))
+            raise UserError(
+                f"{name} cannot be downloaded: {error if refused else f'{host} does not answer'}; "
+                f"put {wanted} of {url.rpartition('/')[0]} into {given}, "
+                "or use digits or mnist5k, which need no network"
+            ) from error
+    return folder
+
+
+def _check(name: str, files: dict[str, Any], folder: Path) -> None:
+    """TFDS would find it as well, but with threads at work on the other files."""
+    for file in files.values():
+        with (folder / file.filename).open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != file.checksum:
+            raise UserError(
+                f"{file.filename} is not the file of {name} that TFDS knows: "
+                f"its SHA-256 is {found[:8]}.., must be {file.checksum[:8]}.."
+            )
+
+
+def _splits(builder: Any, given: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images and labels of the splits train and test, from the files in the folder `given`."""
+    with _quietly(), _without_tensorflow():
+        import tensorflow_datasets
+
+        settings = tensorflow_datasets.download.DownloadConfig(
+            manual_dir=given, try_download_gcs=False
+        )
+        builder.download_and_prepare(download_config=settings)
+        return {split: _arrays(builder, split) for split in ("train", "test")}
+
+
+def _arrays(
+    builder: Any, split: str
+) -> tuple[UInt8[np.ndarray, "n h w channel"], Int[np.ndarray, " n"]]:
+    source = builder.as_data_source(split)
+    images = np.empty((len(source), *builder.info.features["image"].shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    for at, example in enumerate(source):
+        images[at], labels[at] = example["image"], example["label"]
+    return images, labels
+
+
+# --- what TFDS is spared --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """TFDS draws bars, writes in bold, and warns of packages that it can do without."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    """Gives TFDS the stand-in where it would import TensorFlow, unless that is imported already.
+
+    Also where TensorFlow is installed: importing it would take a GPU's memory away from JAX.
+    """
+    from tensorflow_datasets.core.utils import lazy_imports_utils
+
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    lazy = vars(lazy_imports_utils.tensorflow)
+    lazy["_module"] = _stand_in()  # where etils keeps the module, once it has imported it
+    try:
+        yield
+    finally:
+        lazy.pop("_module", None)
+
+
+def _stand_in() -> Any:
+    """What TFDS calls of TensorFlow to prepare these sets: its files, PNG, and errors of theirs."""
+    part = SimpleNamespace
+    return part(
+        executing_eagerly=lambda: True,
+        io=part(gfile=part(GFile=open)),
+        compat=part(as_text=str),
+        image=part(encode_png=lambda pixels: part(numpy=lambda: _png(pixels))),
+        errors=part(ResourceExhaustedError=(), UnimplementedError=()),  # `open` raises neither
+    )
+
+
+def _png(pixels: UInt8[np.ndarray, "h w channel"]) -> bytes:
+    file = io.BytesIO()
+    grey = pixels.shape[-1] == 1
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
