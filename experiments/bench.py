@@ -201,15 +201,20 @@ def run(settings: Settings, results: list[Result]) -> None:
             save(settings, about, results)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints the table; returns the exit status."""
-    parsed = tyro.cli(
+def parse(arguments: Sequence[str] | None) -> Settings:
+    """The settings that the arguments stand for."""
+    return tyro.cli(
         Settings,
         prog="python -m experiments.bench",
         description=__doc__,
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints the table; returns the exit status."""
+    parsed = parse(arguments)
     results: list[Result] = []
     status = 0
     try:

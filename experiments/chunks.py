@@ -145,11 +145,16 @@ def line(row: Row) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints the table line by line; returns the exit status."""
-    settings = tyro.cli(
+def parse(arguments: Sequence[str] | None) -> Settings:
+    """The settings that the arguments stand for."""
+    return tyro.cli(
         Settings, prog="python -m experiments.chunks", description=__doc__, args=arguments
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints the table line by line; returns the exit status."""
+    settings = parse(arguments)
     try:
         for flag in ("ipc", "numbers"):
             for value in getattr(settings, flag):

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from experiments import (
+    accelerator,
+    bench,
+    chunks,
     figure_gradient_gap,
     figure_step_rules,
     sweep,
@@ -16,6 +19,7 @@ from experiments import (
     table3_main,
     table4_cross_architecture,
 )
+from gm_jax import cli
 from gm_jax.config import Config
 from gm_jax.distances import DISTANCES
 
@@ -121,3 +125,27 @@ def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path):
     path.write_text(json.dumps(held))
     assert table3_main.rival("random", small, "digits, 1", 1).accuracies.tolist() == [[0.123]]
     assert table3_main.rival("random", small, "digits, 1", 2).accuracies == one.accuracies
+
+
+def test_the_accelerators_commands_are_ones_that_there_are(tmp_path):
+    """Each parses as it stands; nothing is run."""
+    commands = accelerator.steps(tmp_path / "a folder")
+    assert list(commands) == ["bench", "chunks", "condense", "evaluate"]
+    parsed = {name: cli.parse(commands[name][1:]) for name in ("condense", "evaluate")}
+    assert parsed["condense"].config == Config(ipc=1)
+    assert parsed["evaluate"].run == parsed["condense"].out == tmp_path / "a folder" / "run"
+    assert bench.parse(commands["bench"][1:]).ipc == (1, 10)
+    assert chunks.parse(commands["chunks"][1:]).batch_real == 256
+
+
+def test_chunks_prints_a_line_a_program(capsys):
+    """Two numbers: 1 at a time of 1; 1 and 2 at a time of 2; seeds and networks of each."""
+    small = "--dataset digits --batch-real 4 --numbers 1 2 --epochs 1 --repeats 1".split()
+    assert chunks.main(small) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [line.split("|")[1:5] for line in lines if line.startswith(("| seeds", "| networks"))]
+    places = [tuple(part.strip() for part in line) for line in found]
+    expected = [("1", "1", "1"), ("1", "2", "1"), ("1", "2", "2")]
+    assert [p[1:] for p in places if p[0] == "seeds"] == expected
+    assert [p[1:] for p in places if p[0] == "networks"] == expected
+    assert chunks.main(["--numbers", "0"]) == 2

@@ -1,0 +1,76 @@
+"""Everything that `docs/performance.md` wants to know of a GPU or TPU, in one call.
+
+    python -m experiments.accelerator --out accelerator
+
+One after another, because nothing else may run meanwhile: the benchmark beside PyTorch at ipc 1 and
+10; seeds and networks by chunk (1, 4, 16); the whole `mnist5k` job at the paper's settings, 1000
+iterations at ipc 1, with the time it took and the accuracy of 20 networks.  Install JAX for the
+device first, and PyTorch for it; `--skip bench` does without PyTorch.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from gm_jax import artefacts
+
+WHOLE_JOB = "--dataset mnist5k --ipc 1 --iterations 1000 --batch-real 256"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to run, and where to put it."""
+
+    out: Path = Path("accelerator")
+    """Folder for what the steps print, for bench.json, and for the run."""
+    skip: tuple[str, ...] = ()
+    """Steps to leave out: bench, chunks, condense, evaluate."""
+
+
+def steps(out: Path) -> dict[str, list[str]]:
+    """The commands, by name, in order."""
+    run = str(out / "run")
+    bench = "experiments.bench --shapes mnist --ipc 1 10 --out".split()
+    return {
+        "bench": [*bench, str(out / "bench.json")],
+        "chunks": "experiments.chunks --ipc 1 10 --batch-real 256".split(),
+        "condense": ["gm_jax", "condense", *WHOLE_JOB.split(), "--out", run],
+        "evaluate": ["gm_jax", "evaluate", run],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the steps; returns 0 if all of them did their work, else 1."""
+    settings = tyro.cli(
+        Settings, prog="python -m experiments.accelerator", description=__doc__, args=arguments
+    )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    seconds = {}
+    failed = []
+    for name, command in steps(settings.out).items():
+        if name in settings.skip:
+            continue
+        print(f"{name}: python -m {' '.join(command)}", flush=True)
+        start = time.perf_counter()
+        with (settings.out / f"{name}.txt").open("w") as file:
+            command = [sys.executable, "-m", *command]
+            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+        seconds[name] = round(time.perf_counter() - start, 1)
+        failed += [name] if done.returncode else []
+        artefacts.write_json(settings.out / "seconds.json", seconds)
+        lines = (settings.out / f"{name}.txt").read_text().splitlines()
+        print("\n".join(lines[-40:]), flush=True)
+    print(json.dumps(seconds))
+    if failed:
+        print(f"accelerator: failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
