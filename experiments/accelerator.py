@@ -40,7 +40,7 @@ def steps(out: Path) -> dict[str, list[str]]:
     return {
         "bench": [*bench, str(out / "bench.json")],
         "chunks": "experiments.chunks --ipc 1 10 --batch-real 256".split(),
-        "condense": ["gm_jax", "condense", *WHOLE_JOB.split(), "--out", run],
+        "condense": ["gm_jax", "condense", *WHOLE_JOB.split(), "--out", run, "--replace"],
         "evaluate": ["gm_jax", "evaluate", run],
     }
 
@@ -50,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = tyro.cli(
         Settings, prog="python -m experiments.accelerator", description=__doc__, args=arguments
     )
+    known = list(steps(settings.out))
+    for name in settings.skip:
+        if name not in known:
+            print(f"accelerator: --skip {name!r}: choose {', '.join(known)}", file=sys.stderr)
+            return 2
     settings.out.mkdir(parents=True, exist_ok=True)
     seconds = {}
     failed = []

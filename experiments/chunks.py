@@ -8,6 +8,7 @@ most, an evaluation to a few epochs: they are all alike.  The programs of a row'
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for flag in ("epochs", "repeats"):
             if not 1 <= getattr(settings, flag) <= MOST:
                 raise UserError(f"--{flag} {getattr(settings, flag)}: must be 1 to {MOST}")
-        dataset = load(settings.dataset)
+        dataset = load(settings.dataset, log=functools.partial(print, file=sys.stderr))
         for ipc in settings.ipc:
             check_with(_config(settings, ipc, 1), dataset)
         device = jax.local_devices()[0]

@@ -19,10 +19,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from experiments.sweep import Cell, Scale, config, run, settled
+from experiments.figures import panels
+from experiments.sweep import Cell, Scale, condensed, config, settled
 from experiments.table import main as table_main
 from gm_jax import artefacts, condense, schemes, training
 from gm_jax.config import build_method
@@ -41,7 +40,7 @@ class Settings(Scale):
     train_epochs: int = 50
     """Epochs of training on the synthetic images."""
     lives: int = 5
-    """Fresh networks."""
+    """Fresh networks, on one set; --seeds, --count and --epochs are not used."""
 
 
 class Gap(NamedTuple):
@@ -97,14 +96,13 @@ def gap(synthetic: dict, real: dict) -> Gap:
 
 def make(scale: Settings, command: str) -> None:
     """Runs the cells and the lives, writes figure_gradient_gap.md, .csv and .png."""
-    scale = settled(scale)
+    scale = settled(scale, "figure_gradient_gap")
     if scale.smoke:
         scale = dataclasses.replace(scale, train_epochs=3, lives=2)
     gaps = {}
     for distance in DISTANCES:
-        cell = Cell(distance, "", config(scale, distance=distance))
-        run([cell], scale)
-        gaps[distance] = look(cell, scale.out / "cells" / distance, scale)
+        cell = Cell(distance, "", config(scale, distance=distance, seeds=1))
+        gaps[distance] = look(cell, condensed(cell, scale.out), scale)
         jax.clear_caches()
     _write(scale, gaps, command)
 
@@ -120,7 +118,8 @@ def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
                 values = [f"{part[number, epoch]:.5g}" for part in gap]
                 writer.writerow([distance, number, epoch, *values])
     with artefacts.atomic(path.with_suffix(".png")) as draft:
-        _draw(draft, gaps)
+        shown = {name: (gap.degrees, gap.ratio) for name, gap in gaps.items()}
+        panels(draft, "epoch", ("angle, degrees", "|gS - gT| / |gT|"), shown)
     lines = ["| distance | angle, degrees | gS - gT | gS - gT, share of gT |", "|---|---|---|---|"]
     for distance, gap in gaps.items():
         means = " | ".join(f"{part.mean():.3g} ± {part.mean(1).std():.2g}" for part in gap)
@@ -136,24 +135,6 @@ def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
     with artefacts.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(page)
     print(f"{table}\n{path}.md, .csv, .png")
-
-
-def _draw(path: Path, gaps: dict[str, Gap]) -> None:
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for distance, gap in gaps.items():
-        for axes, values in ((left, gap.degrees), (right, gap.ratio)):
-            epochs = np.arange(values.shape[1])
-            mean, spread = values.mean(0), values.std(0)
-            axes.plot(epochs, mean, label=distance)
-            axes.fill_between(epochs, mean - spread, mean + spread, alpha=0.2)
-    left.set_ylabel("angle, degrees")
-    right.set_ylabel("|gS - gT| / |gT|")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-    right.legend()
-    figure.savefig(path, dpi=150, format="png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@
     python -m experiments.figure_step_rules --ipc 10 --iterations 100 --out results/step_rules
 
 Images are condensed under each rule.  Then fresh networks live one more iteration on them, and
-after each outer step two things are noted: the inner epochs taken, and the loss on real images that
-the rule did not see.  The rule of arXiv 2208.00311 is to take fewer where more would overfit.
+after each outer step two things are noted: the inner epochs taken, and the loss on the test images,
+which no rule sees.  The rule of arXiv 2208.00311 is to take fewer where more would overfit.
 """
 
 import csv
@@ -18,19 +18,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from experiments.figures import panels
 from experiments.sweep import Cell, Found, Scale, config, markdown, run, settled
 from experiments.table import main as table_main
 from gm_jax import artefacts, condense, training
 from gm_jax.config import STEP_RULES, build_method
-from gm_jax.data import draw_mixed
 from gm_jax.datasets import load
+from gm_jax.evaluate import test_set
 from gm_jax.gradients import cross_entropy, microbatched
-
-VALIDATION = 1024
-"""Real images whose loss is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Settings(Scale):
     ipc: int = 10
     """Synthetic images a class; with one, there is one outer step and nothing to show."""
     lives: int = 5
-    """Fresh networks a set whose lives are looked at."""
+    """Fresh networks whose lives are looked at, on the first set."""
 
 
 class Life(NamedTuple):
@@ -58,17 +54,18 @@ def look(cell: Cell, folder: Path, lives: int) -> Life:
     images = jnp.asarray(synthetic.images[0])
     images = images.reshape(-1, cell.config.ipc, *images.shape[1:])
 
+    test = test_set(dataset)
+
     def life(key):
-        network_key, steps_key, validation_key = jax.random.split(key, 3)
+        network_key, steps_key = jax.random.split(key)
         network = training.start(network_key, method.network, method.network_optimiser)
-        validation = draw_mixed(validation_key, dataset.train, VALIDATION)
 
         def step(carry, number):
             zero = jnp.zeros((), jnp.int32)
             place = condense.Place(zero, number, number == method.outer_steps - 1)
             step_key = jax.random.fold_in(steps_key, number)
             carry, info = condense.outer_step(method, step_key, dataset.train, carry, place)
-            return carry, (info.inner_epochs, _loss(method, carry[2], validation))
+            return carry, (info.inner_epochs, _loss(method, carry[2], test))
 
         carry = (images, method.image_optimiser.init(images), network)
         return jax.lax.scan(step, carry, jnp.arange(method.outer_steps))[1]
@@ -78,14 +75,14 @@ def look(cell: Cell, folder: Path, lives: int) -> Life:
     return Life(*map(np.asarray, found))
 
 
-def _loss(method: condense.Method, state: training.NetworkState, validation: tuple) -> jax.Array:
+def _loss(method: condense.Method, state: training.NetworkState, test: tuple) -> jax.Array:
     of = lambda params, x, y: cross_entropy(method.network.apply(params, state.stats, x), y)
-    return microbatched(of, method.microbatch)(state.params, *validation)
+    return microbatched(of, method.microbatch)(state.params, *test)
 
 
 def make(scale: Settings, command: str) -> None:
     """Runs the cells and the lives, writes figure_step_rules.md, .csv and .png."""
-    scale = settled(scale)
+    scale = settled(scale, "figure_step_rules")
     if scale.smoke:
         scale = dataclasses.replace(scale, ipc=2, lives=2)
     steps = {"outer_steps": 3} if scale.smoke else {}
@@ -109,7 +106,8 @@ def _write(scale: Settings, found: Sequence[Found], lives: dict[str, Life], comm
                 for step, (epochs, loss) in enumerate(zip(*rows)):
                     writer.writerow([rule, number, step, int(epochs), f"{loss:.5f}"])
     with artefacts.atomic(path.with_suffix(".png")) as draft:
-        _draw(draft, lives)
+        shown = {rule: (life.inner_epochs[:, :-1], life.loss) for rule, life in lives.items()}
+        panels(draft, "outer step", ("inner epochs", "loss on test images"), shown)
     table = markdown("step rule", found, lambda one: "accuracy", {})
     taken = [
         f"{f.row}: {f.inner_epochs:.1f} inner epochs an iteration, {f.seconds:.0f} s" for f in found
@@ -120,24 +118,6 @@ def _write(scale: Settings, found: Sequence[Found], lives: dict[str, Life], comm
     with artefacts.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(page)
     print(f"{table}\n{path}.md, .csv, .png")
-
-
-def _draw(path: Path, lives: dict[str, Life]) -> None:
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for rule, life in lives.items():
-        for axes, values in ((left, life.inner_epochs[:, :-1]), (right, life.loss)):
-            steps = np.arange(values.shape[1])
-            mean, spread = values.mean(0), values.std(0)
-            axes.plot(steps, mean, label=rule, marker=".")
-            axes.fill_between(steps, mean - spread, mean + spread, alpha=0.2)
-    left.set_ylabel("inner epochs")
-    right.set_ylabel("loss on real images")
-    for axes in (left, right):
-        axes.set_xlabel("outer step")
-    right.legend()
-    figure.savefig(path, dpi=150, format="png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

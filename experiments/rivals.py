@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.sweep import Found, Scale, config
+from experiments.sweep import Found, Scale, config, loaded
 from gm_jax import artefacts, platforms
-from gm_jax.config import Config, build_network
+from gm_jax.config import Config, build_network, check
 from gm_jax.coresets import Set, chosen_real, features, herding, k_center, random_real
 from gm_jax.data import ClassImages, Dataset, normalise
-from gm_jax.datasets import load
 from gm_jax.evaluate import Protocol, evaluate_sets, paper_protocol, test_set, train
 from gm_jax.networks import Network
 
-RIVALS = ("random", "herding", "k-center", "whole set")
+WHOLE = "whole set"
+RIVALS = ("random", "herding", "k-center", WHOLE)
 
 FEATURE_EPOCHS = 20
 """Of the networks, trained on the whole set, by whose features herding and k-center choose."""
@@ -34,9 +34,12 @@ def rival(kind: str, scale: Scale, column: str, whole_epochs: int) -> Found:
     """
     print(f"{kind}, {column}", file=sys.stderr, flush=True)
     settings = config(scale)
-    path = scale.out / "cells" / f"{kind} {column}.json".replace(" ", "_")
-    asked = {"kind": kind, "dataset": scale.dataset, "ipc": scale.ipc, "seeds": scale.seeds}
-    asked |= {"count": scale.count, "epochs": scale.epochs, "whole_epochs": whole_epochs}
+    check(settings)
+    of = scale.dataset if kind == WHOLE else column
+    path = scale.out / "cells" / f"{kind} {of}.json".replace(" ", "_")
+    asked = {"kind": kind, "dataset": scale.dataset, "count": scale.count, "smoke": scale.smoke}
+    asked |= {"epochs": whole_epochs} if kind == WHOLE else {"epochs": scale.epochs}
+    asked |= {} if kind == WHOLE else {"ipc": scale.ipc, "seeds": scale.seeds}
     if not (path.exists() and json.loads(path.read_text())["asked"] == asked):
         accuracies, epochs = _evaluate(kind, scale, settings, whole_epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,21 +47,21 @@ def rival(kind: str, scale: Scale, column: str, whole_epochs: int) -> Found:
         artefacts.write_json(path, found)
     held = json.loads(path.read_text())
     accuracies = np.array(held["accuracies"])
-    return Found(kind, column, settings.network, accuracies, settings, held["epochs"], 0.0, 0.0)
+    return Found(kind, column, settings.network, accuracies, None, held["epochs"], 0.0, 0.0)
 
 
 def _evaluate(
     kind: str, scale: Scale, settings: Config, whole_epochs: int
 ) -> tuple[np.ndarray, int]:
-    dataset = load(scale.dataset)
+    dataset = loaded(scale.dataset)
     network = build_network(settings, dataset)
     here = platforms.here()
     protocol = paper_protocol(dataset, here.microbatch)
-    epochs = whole_epochs if kind == "whole set" else scale.epochs or protocol.epochs
+    epochs = whole_epochs if kind == WHOLE else scale.epochs or protocol.epochs
     protocol = protocol._replace(epochs=epochs)
     keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys[1:]]
-    if kind == "whole set":
+    if kind == WHOLE:
         sets = sets[:1]  # they are all the same
     images, labels = (jnp.stack(part) for part in zip(*sets))
     accuracies = evaluate_sets(
@@ -78,10 +81,10 @@ def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: i
     if kind == "random":
         return random_real(key, dataset.train, ipc)
     whole = whole_set(dataset.train)
-    if kind == "whole set":
+    if kind == WHOLE:
         return whole
     protocol = Protocol(FEATURE_EPOCHS, microbatch=platforms.here().microbatch)
-    state, _ = jax.jit(lambda key: train(key, network, protocol, *whole))(key)
+    state, _ = jax.jit(lambda key, x, y: train(key, network, protocol, x, y))(key, *whole)
     of = functools.partial(features, network, state.params, state.stats)
     chooser = {"herding": herding, "k-center": k_center}[kind]
     return jax.jit(lambda data: chosen_real(chooser, of, data, ipc))(dataset.train)

@@ -6,6 +6,7 @@ that was interrupted is begun anew.  What a table shows is read back from those 
 
 import csv
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,10 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.figures import bars
 from gm_jax import artefacts, cli
-from gm_jax.config import Config
+from gm_jax.config import Config, check, check_with, with_network
+from gm_jax.data import Dataset
+from gm_jax.datasets import load
 from gm_jax.errors import UserError
-from gm_jax.evaluate import Summary, summarise
+from gm_jax.evaluate import Summary, paper_protocol, summarise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +43,9 @@ class Scale:
     """Fresh networks a set."""
     epochs: int | None = None
     """Epochs of evaluation. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
-    out: Path = Path("results")
-    """Folder for the run folders of all cells, and for the table and the plot."""
+    out: Path | None = None
+    """Folder for the run folders of all cells, and for the table and the plot. Default: results/
+    and the script's name, -smoke after it for a smoke test."""
     smoke: bool = False
     """See that it works, in a minute or two: sets --dataset digits --iterations 2 --batch-real 8
     --seeds 1 --count 1 --epochs 2 and small networks. Its numbers mean nothing."""
@@ -74,7 +79,7 @@ class Found(NamedTuple):
         row, column: its place in the table.
         network: what was trained.
         accuracies: 0..1, `[sets, networks]`.
-        config: what was condensed.
+        config: what was condensed; `None` if nothing was.
         epochs: of evaluation.
         seconds: of all iterations of the condensation, compiling included.
         inner_epochs: taken, mean over iterations and sets of the sum over outer steps.
@@ -84,7 +89,7 @@ class Found(NamedTuple):
     column: str
     network: str
     accuracies: np.ndarray
-    config: Config
+    config: Config | None
     epochs: int
     seconds: float
     inner_epochs: float
@@ -95,8 +100,10 @@ class Found(NamedTuple):
         return summarise(self.accuracies)
 
 
-def settled(scale: Scale) -> Scale:
-    """The scale as it is meant, `--smoke` having set what it sets."""
+def settled(scale: Scale, name: str) -> Scale:
+    """The scale as it is meant, `--smoke` having set what it sets; `name` is the script's."""
+    out = scale.out or Path("results") / (f"{name}-smoke" if scale.smoke else name)
+    scale = dataclasses.replace(scale, out=out)
     if not scale.smoke:
         return scale
     return dataclasses.replace(
@@ -126,8 +133,11 @@ def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
     """Every cell, in order; those that are finished are read.
 
     Raises:
-        UserError: a cell's folder holds a run of other settings.
+        UserError: a setting or network of any cell is not allowed (before the first one runs), or
+            a cell's folder holds a run of other settings.
     """
+    for cell in cells:
+        _check(cell)
     found = []
     for number, cell in enumerate(cells, start=1):
         name = f"{cell.row}, {cell.column}" if cell.column else cell.row
@@ -137,6 +147,28 @@ def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
         _evaluate(folder, cell, scale)
         found += read(folder, cell)
     return found
+
+
+def condensed(cell: Cell, out: Path) -> Path:
+    """The cell's run folder, condensed but not evaluated."""
+    _check(cell)
+    folder = _folder(out, cell)
+    _condense(folder, cell.config)
+    return folder
+
+
+def _check(cell: Cell) -> None:
+    check(cell.config)
+    dataset = loaded(cell.config.dataset)
+    for named in cell.networks or (cell.config.network,):
+        variant = with_network(cell.config, named) if cell.networks else cell.config
+        check_with(variant, dataset)
+
+
+@functools.cache
+def loaded(name: str) -> Dataset:
+    """A data set, once; what is downloaded is said on standard error."""
+    return load(name, log=functools.partial(print, file=sys.stderr, flush=True))
 
 
 def _folder(out: Path, cell: Cell) -> Path:
@@ -164,9 +196,10 @@ def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
     if path.exists():
         held = json.loads(path.read_text())
         networks = cell.networks or (cell.config.network,)
-        epochs = {held[n]["protocol"]["epochs"] for n in networks if n in held}
-        whole = set(networks) <= set(held) and held["ran"]["count"] == scale.count
-        if whole and scale.epochs in (None, *epochs):
+        wanted = scale.epochs or paper_protocol(loaded(cell.config.dataset)).epochs
+        ran = {"count": scale.count, "seed": cli.Evaluate.seed}
+        whole = set(networks) <= set(held) and ran.items() <= held["ran"].items()
+        if whole and all(held[n]["protocol"]["epochs"] == wanted for n in networks):
             return
     command = cli.Evaluate(folder, networks=cell.networks, count=scale.count, epochs=scale.epochs)
     cli.evaluate(command)
@@ -230,7 +263,7 @@ def markdown(
 def write_csv(path: Path, found: Sequence[Found]) -> None:
     """A line a cell and network: every number that the table rounds, and the settings."""
     head = ["row", "column", "network", "mean", "std", "std_sets", "sets", "networks", "epochs"]
-    head += ["seconds", "inner_epochs"]
+    head += ["seconds", "inner_epochs_taken"]
     settings = [field.name for field in dataclasses.fields(Config)]
     with artefacts.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -240,7 +273,8 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
             numbers = [*(f"{n:.3f}" for n in one.summary), sets, networks, one.epochs]
             numbers += [f"{one.seconds:.1f}", f"{one.inner_epochs:.2f}"]
             place = [one.row, one.column, one.network]
-            writer.writerow(place + numbers + [getattr(one.config, name) for name in settings])
+            values = [getattr(one.config, name, "") for name in settings]
+            writer.writerow(place + numbers + values)
 
 
 def save(
@@ -259,7 +293,9 @@ def save(
     scale.out.mkdir(parents=True, exist_ok=True)
     write_csv(scale.out / f"{name}.csv", found)
     with artefacts.atomic(scale.out / f"{name}.png") as draft:
-        bars(draft, title, found)
+        labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
+        means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
+        bars(draft, title, labels, means, spreads)
     page = f"# {title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {command}\n"
     with artefacts.atomic(scale.out / f"{name}.md") as draft:
         draft.write_text(page)
@@ -273,24 +309,5 @@ def _caption(scale: Scale, found: Sequence[Found]) -> str:
     tested = f"{scale.count} networks a set, {'/'.join(map(str, epochs))} epochs"
     meant = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
     smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""
-    return f"{meant} {scale.dataset}, {made}; {tested}.{smoke}"
-
-
-def bars(path: Path, title: str, found: Sequence[Found]) -> None:
-    """A bar a cell, with its standard deviation over all networks."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
-    figure = Figure(figsize=(6, 0.6 + 0.3 * len(found)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
-    axes.barh(range(len(found)), means, xerr=spreads, color="0.7", capsize=3)
-    axes.set_yticks(range(len(found)), labels)
-    axes.invert_yaxis()
-    low = min(m - s for m, s in zip(means, spreads))
-    axes.set_xlim(max(0, low - 5), min(100, max(m + s for m, s in zip(means, spreads)) + 2))
-    axes.set_xlabel("test accuracy, %")
-    axes.set_title(title, fontsize="medium")
-    figure.savefig(path, dpi=150, format="png")
+    sets = ", ".join(dict.fromkeys(one.config.dataset for one in found if one.config))
+    return f"{meant} {sets}, {made}; {tested}.{smoke}"

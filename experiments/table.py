@@ -37,10 +37,10 @@ def main(
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        for flag in ("count", "epochs"):
-            value = getattr(scale, flag)
+        for field in ("count", "epochs", "lives", "train_epochs", "whole_epochs"):
+            value = getattr(scale, field, None)
             if value is not None and not 1 <= value <= MOST:
-                raise UserError(f"--{flag} {value}: must be 1 to {MOST}")
+                raise UserError(f"--{field.replace('_', '-')} {value}: must be 1 to {MOST}")
         make(scale, shlex.join([*program.split(), *arguments]))
     except (UserError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 def make(scale: Scale, command: str) -> None:
     """Runs the cells, writes table1_levels.md, .csv and .png."""
-    scale = settled(scale)
+    scale = settled(scale, "table1_levels")
     found = run(cells(scale), scale)
     table = markdown("scheme", found, lambda one: "accuracy", {})
     save("table1_levels", "Levels of matching", table, found, scale, command)

@@ -22,7 +22,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 def make(scale: Scale, command: str) -> None:
     """Runs the cells, writes table2_distances.md, .csv and .png."""
-    scale = settled(scale)
+    scale = settled(scale, "table2_distances")
     found = run(cells(scale), scale)
     table = markdown("distance", found, lambda one: "accuracy", {})
     save("table2_distances", "Distances between gradients", table, found, scale, command)

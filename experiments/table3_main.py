@@ -17,6 +17,7 @@ from experiments.published import DC
 from experiments.rivals import RIVALS, rival
 from experiments.sweep import Cell, Found, Scale, config, markdown, run, save, settled
 from experiments.table import main as table_main
+from gm_jax.errors import UserError
 
 METHODS = {
     "DC": {"scheme": "intra", "distance": "cosine", "step_rule": "fixed"},
@@ -41,7 +42,9 @@ class Settings(Scale):
 
 def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes table3_main.md, .csv and .png."""
-    scale = settled(scale)
+    if (scale.dataset, scale.ipc) != (Scale.dataset, Scale.ipc):
+        raise UserError("this table has --datasets and --ipcs, not --dataset and --ipc")
+    scale = settled(scale, "table3_main")
     if scale.smoke:
         scale = dataclasses.replace(scale, datasets=("digits",), ipcs=(1,), whole_epochs=1)
     found: list[Found] = []
@@ -49,8 +52,8 @@ def make(scale: Settings, command: str) -> None:
         for ipc in scale.ipcs:
             at = dataclasses.replace(scale, dataset=dataset, ipc=ipc)
             column = f"{dataset}, {ipc}"
-            found += [rival(kind, at, column, scale.whole_epochs) for kind in RIVALS]
             cells = [Cell(name, column, config(at, **own)) for name, own in METHODS.items()]
+            found += [rival(kind, at, column, scale.whole_epochs) for kind in RIVALS]
             found += run(cells, at)
     table = markdown("method", found, lambda one: one.column, {"DC, published": published(found)})
     save("table3_main", "The method's parts and its rivals", table, found, scale, command)

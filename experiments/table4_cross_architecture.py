@@ -43,7 +43,7 @@ def cells(scale: Settings) -> list[Cell]:
 
 def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes table4_cross_architecture.md, .csv and .png."""
-    scale = settled(scale)
+    scale = settled(scale, "table4_cross_architecture")
     found = run(cells(scale), scale)
     table = markdown("condensed with", found, lambda one: one.network, {})
     name = "table4_cross_architecture"

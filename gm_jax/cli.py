@@ -39,7 +39,7 @@ from gm_jax.config import (
 )
 from gm_jax.coresets import random_real
 from gm_jax.data import Dataset, denormalise
-from gm_jax.datasets import load
+from gm_jax.datasets import load, located
 from gm_jax.errors import UserError
 from gm_jax.evaluate import (
     Protocol,
@@ -132,7 +132,7 @@ Command = (
 
 def condense(command: Condense) -> None:
     """Checks everything that can be checked, then makes the folder, then works."""
-    config = command.config
+    config = dataclasses.replace(command.config, dataset=located(command.config.dataset))
     check(config)
     dataset = load(config.dataset, config.image_size, _say)
     check_with(config, dataset)
@@ -202,13 +202,9 @@ def evaluate(command: Evaluate) -> None:
     variants = {name: with_network(config, name) for name in command.networks}
     variants = variants or {config.network: config}
     dataset = load(config.dataset, config.image_size, _say)
+    _check_same(command.run, synthetic, dataset)
     for variant in variants.values():
         check_with(variant, dataset)
-    if synthetic.images.shape[2:] != dataset.image_shape:
-        raise UserError(
-            f"{command.run} holds images of {synthetic.images.shape[2:]}, "
-            f"{config.dataset} has {dataset.image_shape}"
-        )
     here = platforms.here()
     protocol = paper_protocol(dataset, chosen(config.microbatch, here.microbatch))
     if command.epochs is not None:
@@ -236,12 +232,24 @@ def _read_sets(command: Evaluate) -> tuple[Synthetic, Path]:
     if command.run.suffix == ".pt" and command.run.is_file():
         if command.dataset is None:
             raise UserError(f"{command.run} does not say of which data set it is: add --dataset")
-        dataset = load(command.dataset, log=_say)
+        dataset = load(located(command.dataset), log=_say)
         beside = command.run.with_name(command.run.name + ".evaluation.json")
         return pt_file.read(command.run, dataset), beside
     if command.dataset is not None:
         raise UserError(f"--dataset is for .pt files; {command.run} names its own")
     return artefacts.read_synthetic(command.run), command.run / "evaluation.json"
+
+
+def _check_same(run: Path, synthetic: Synthetic, dataset: Dataset) -> None:
+    """Refuses a data set that is no longer what the images were condensed from."""
+    for what, held, found in (
+        ("images of", synthetic.images.shape[2:], dataset.image_shape),
+        ("classes", synthetic.class_names, dataset.class_names),
+        ("a mean of", synthetic.mean.tolist(), np.float32(dataset.train.mean).tolist()),
+        ("a standard deviation of", synthetic.std.tolist(), np.float32(dataset.train.std).tolist()),
+    ):
+        if held != found:
+            raise UserError(f"{run} holds {what} {held}, {dataset.name} now has {found}")
 
 
 def _with_random_real(
@@ -352,7 +360,10 @@ def _export_pt(command: Export, synthetic: Synthetic) -> None:
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
     path = command.run / "evaluation.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        results = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
     accuracies = {
         name: np.ravel(result["condensed"]["accuracies"]).tolist()
         for name, result in results.items()

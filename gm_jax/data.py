@@ -161,4 +161,5 @@ def by_class(
 
 def _measure(images: UInt8[np.ndarray, "n h w channel"]) -> tuple[np.ndarray, np.ndarray]:
     pixels = images.astype(np.float64) / 255
-    return pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+    std = pixels.std((0, 1, 2))
+    return pixels.mean((0, 1, 2)), np.where(std > 0, std, 1)  # a constant channel becomes 0

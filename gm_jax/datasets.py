@@ -71,7 +71,7 @@ def load(
         UserError: there is no such set, or it cannot be read.
     """
     path = Path(name)
-    if image_size is not None and (name in NAMES or not path.is_dir()):
+    if image_size is not None and (name in NAMES or path.is_file()):
         raise UserError(f"--image-size {image_size} is for folders of pictures, {name} is none")
     if name in SHIPPED:
         return SHIPPED[name]()
@@ -85,3 +85,8 @@ def load(
         f"data set {name!r} is unknown: choose {', '.join(NAMES)}, "
         "or name a folder of pictures by class, or an .npz of images and labels"
     )
+
+
+def located(name: str) -> str:
+    """A name as it is; a path as a whole one, so that it can be found from anywhere."""
+    return name if name in NAMES or not Path(name).exists() else str(Path(name).resolve())

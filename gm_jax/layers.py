@@ -80,7 +80,7 @@ class BatchNorm(nn.Module):
             n = x.size // x.shape[-1]
             if not self.is_initializing():
                 running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-                running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
+                running_var.value = 0.9 * running_var.value + 0.1 * var * (n / max(n - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
         return (x - mean[None, None, None]) * (scale * jax.lax.rsqrt(var + 1e-5))[

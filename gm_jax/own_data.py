@@ -61,6 +61,8 @@ def load_npz(path: Path) -> Dataset:
     images, labels = _checked(path, arrays, "images", "labels")
     classes = int(labels.max()) + 1
     names = tuple(map(str, arrays.get("class_names", range(classes))))
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: a class name comes twice in {', '.join(names)}")
     if len(names) < classes:
         raise UserError(f"{path}: {len(names)} class_names, labels up to {classes - 1}")
     if "test_images" not in arrays:
@@ -100,7 +102,9 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
     """The pictures of each class, by name."""
     found = {}
     for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        found[sub.name] = sorted(p for p in sub.iterdir() if p.suffix.lower() in SUFFIXES)
+        found[sub.name] = sorted(
+            p for p in sub.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        )
         if not found[sub.name]:
             raise UserError(f"{sub} holds no pictures ({', '.join(SUFFIXES)})")
     if not found:
@@ -118,10 +122,19 @@ def _read(paths: list[Path], size: int) -> UInt8[np.ndarray, "n h w channel"]:
 def _read_one(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            upright = _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
             return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
     except Exception as error:  # whatever a damaged picture makes its reader raise
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey levels scaled; PIL alone would cut them off at 255."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of mode {picture.mode}: save them with 8 or 16 bits")
+    return picture
 
 
 def _checked(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndarray]:

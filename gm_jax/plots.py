@@ -43,7 +43,8 @@ def save_grid(path: Path | str, synthetic: Synthetic, number: int = 0) -> None:
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest")
     axes.set_xticks([])
-    axes.set_yticks([r * (h + 2) + h / 2 for r in range(classes)], class_names)
+    labels = [name.replace("$", r"\$") for name in class_names]  # no mathematics
+    axes.set_yticks([r * (h + 2) + h / 2 for r in range(classes)], labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.savefig(path, dpi=150, format="png")

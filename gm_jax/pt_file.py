@@ -17,6 +17,15 @@ from gm_jax.data import Dataset
 from gm_jax.errors import UserError
 from gm_jax.synthetic import Synthetic
 
+NUMBERS = [
+    np._core.multiarray.scalar,
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # NumPy 1's name of it
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+]
+"""What accuracies are pickled as that were computed by NumPy: numbers, and nothing else."""
+
 
 def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) -> None:
     """All sets of a run.
@@ -28,12 +37,14 @@ def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) 
 
     Raises:
         UserError: PyTorch is not installed.
+        OSError: the file cannot be written.
     """
     torch = _torch()
     images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(synthetic.images, -1, 2)))
     labels = torch.from_numpy(synthetic.labels.astype(np.int64))
     data = [[of_set.clone(), labels.clone()] for of_set in images]
-    torch.save({"data": data, "accs_all_exps": accuracies}, path)
+    with path.open("wb") as file:  # PyTorch's own error, were it to open the file, says less
+        torch.save({"data": data, "accs_all_exps": accuracies}, file)
 
 
 def read(path: Path, dataset: Dataset) -> Synthetic:
@@ -45,7 +56,8 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
     """
     torch = _torch()
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing
+        with torch.serialization.safe_globals(NUMBERS):
+            held = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing
         pairs = [(np.asarray(x.detach()), np.asarray(y.detach())) for x, y in held["data"]]
     except Exception as error:  # whatever a foreign or damaged file makes its reader raise
         raise UserError(

@@ -1,6 +1,7 @@
 """The paper's tables and figures as scripts: each one's smoke test, and what a sweep promises."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -22,6 +23,7 @@ from experiments import (
 from gm_jax import cli
 from gm_jax.config import Config
 from gm_jax.distances import DISTANCES
+from gm_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_smoke(script, name, cells, tmp_path, capsys):
 
 
 def scale(tmp_path, **changes):
-    return sweep.settled(sweep.Scale(out=tmp_path, smoke=True, **changes))
+    return sweep.settled(sweep.Scale(out=tmp_path, smoke=True, **changes), "test")
 
 
 def test_a_finished_cell_is_not_run_again_and_an_unfinished_one_is(tmp_path, capsys):
@@ -79,6 +81,22 @@ def test_a_folder_of_other_settings_is_refused_by_name(tmp_path, capsys):
     sweep.run(cells, scale(tmp_path))
     assert table1_levels.main(["--smoke", "--ipc", "2", "--out", str(tmp_path)]) == 2
     assert "holds a run with ipc 1, not 2" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_other_epochs_is_not_taken_for_this_one(tmp_path):
+    small = scale(tmp_path)
+    cells = [sweep.Cell("intra", "", sweep.config(small, scheme="intra"))]
+    for epochs in (2, 1):
+        (found,) = sweep.run(cells, dataclasses.replace(small, epochs=epochs))
+        assert found.epochs == epochs
+
+
+def test_every_cell_is_checked_before_the_first_one_runs(tmp_path):
+    small = scale(tmp_path)
+    fits = sweep.Cell("a", "", sweep.config(small))
+    with pytest.raises(UserError, match="vgg11"):
+        sweep.run([fits, fits._replace(row="b", networks=("vgg11",))], small)
+    assert not (tmp_path / "cells").exists()
 
 
 def test_a_cell_is_the_paper_but_for_what_it_changes():
@@ -118,13 +136,14 @@ def test_a_wrong_setting_ends_in_one_line(tmp_path, capsys):
 
 def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path):
     small = scale(tmp_path)
-    one = table3_main.rival("random", small, "digits, 1", whole_epochs=1)
+    table3_main.rival("random", small, "digits, 1", whole_epochs=1)
     path = tmp_path / "cells" / "random_digits,_1.json"
     held = json.loads(path.read_text())
     held["accuracies"] = [[0.123]]
     path.write_text(json.dumps(held))
     assert table3_main.rival("random", small, "digits, 1", 1).accuracies.tolist() == [[0.123]]
-    assert table3_main.rival("random", small, "digits, 1", 2).accuracies == one.accuracies
+    longer = dataclasses.replace(small, epochs=3)
+    assert table3_main.rival("random", longer, "digits, 1", 1).epochs == 3
 
 
 def test_the_accelerators_commands_are_ones_that_there_are(tmp_path):
@@ -140,7 +159,7 @@ def test_the_accelerators_commands_are_ones_that_there_are(tmp_path):
 
 def test_chunks_prints_a_line_a_program(capsys):
     """Two numbers: 1 at a time of 1; 1 and 2 at a time of 2; seeds and networks of each."""
-    small = "--dataset digits --batch-real 4 --numbers 1 2 --epochs 1 --repeats 1".split()
+    small = "--dataset digits --batch-real 2 --numbers 1 2 --epochs 1 --repeats 1".split()
     assert chunks.main(small) == 0
     lines = capsys.readouterr().out.splitlines()
     found = [line.split("|")[1:5] for line in lines if line.startswith(("| seeds", "| networks"))]

@@ -68,6 +68,26 @@ def test_a_wide_picture_is_cut_to_its_middle(tmp_path):
     assert np.all(np.asarray(data.test_images) == 255)
 
 
+def test_sixteen_bits_are_scaled_not_cut_off_and_files_of_macos_are_passed_over(tmp_path):
+    """Level 128 * 257 of 65535 is 128 of 255."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            deep = Image.fromarray(np.full((4, 4), 128 * 257, np.uint16))
+            deep.save(tmp_path / name / f"{number}.png")
+        (tmp_path / name / "._0.png").write_bytes(b"Mac OS X")
+    data = load(str(tmp_path), image_size=4)
+    assert data.train.counts.tolist() == [4, 4]
+    assert np.all(data.test_images == 128)
+
+
+def test_a_constant_channel_is_centred_not_divided_by_zero(tmp_path):
+    images = np.zeros((20, 2, 2, 3), np.uint8)
+    images[::2, ..., 0] = 255
+    data = load(npz(tmp_path, images=images, labels=np.repeat([0, 1], 10)))
+    assert np.asarray(data.train.std).tolist() == [0.5, 1, 1]
+
+
 def npz(tmp_path, **arrays):
     path = tmp_path / "own.npz"
     np.savez(path, **arrays)
@@ -113,6 +133,7 @@ GOOD = {"images": np.zeros((10, 2, 2), np.uint8), "labels": np.repeat([0, 1], 5)
         ({"labels": np.zeros(10, int) - 1}, "0 or more"),
         ({"labels": np.zeros(10, int)}, "two classes at least"),
         ({"labels": np.repeat([0, 2], 5)}, "every class"),
+        ({"class_names": np.array(["one", "one"])}, "comes twice"),
         ({"class_names": np.array(["one"])}, "1 class_names, labels up to 1"),
         ({"images": np.array([{}] * 10)}, "cannot be read as an .npz of plain arrays"),
         ({"test_images": GOOD["images"]}, "holds no 'test_labels'"),
@@ -148,17 +169,23 @@ def test_a_wrong_folder_is_refused_with_what_is_wrong(tmp_path):
         load("digits", 8)
 
 
-def test_own_data_from_the_command_line(tmp_path, capsys):
-    """Condensed, evaluated and shown, at the size that was asked for."""
+def test_own_data_from_the_command_line(tmp_path, capsys, monkeypatch):
+    """Condensed under a relative path, evaluated from elsewhere; refused once it has changed."""
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for name in ("left", "right"):
+    for name in ("left", "right$_{"):  # no mathematics in the picture's labels
         (tmp_path / "set" / name).mkdir(parents=True)
         for number in range(10):
             pixels = rng.integers(0, 256, (12, 12), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.png")
     sizes = "--image-size 8 --ipc 1 --iterations 1 --width 8 --depth 2 --batch-real 4".split()
     run = str(tmp_path / "run")
-    dataset = ["--dataset", str(tmp_path / "set")]
+    dataset = ["--dataset", "set"]
     assert cli.main(["condense", *dataset, *sizes, "--out", run]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     assert cli.main(["evaluate", run, "--count", "1", "--epochs", "1"]) == 0
     assert "convnet   condensed" in capsys.readouterr().out
+    (tmp_path / "set" / "left").rename(tmp_path / "set" / "zuletzt")
+    assert cli.main(["evaluate", run, "--count", "1", "--epochs", "1"]) == 2
+    assert "holds classes ('left', 'right$_{')" in capsys.readouterr().err

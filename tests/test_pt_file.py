@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from gm_jax import artefacts, cli
+from gm_jax import artefacts, cli, pt_file
 from gm_jax.config import Config
 from gm_jax.datasets import load
 from gm_jax.synthetic import Synthetic
@@ -67,12 +67,18 @@ def test_what_is_exported_is_read_back_to_the_bit_and_evaluated(run, tmp_path):
     assert theirs["condensed"]["accuracies"] == ours["condensed"]["accuracies"]
 
 
+def test_accuracies_computed_by_numpy_are_no_hindrance(tmp_path):
+    """The published programs keep numpy.float64, which PyTorch reads only where that is allowed."""
+    pair = [torch.zeros(10, 1, 8, 8), torch.arange(10)]
+    held = {"data": [pair], "accs_all_exps": {"ConvNet": [np.float64(0.5)]}}
+    torch.save(held, tmp_path / "a.pt")
+    assert pt_file.read(tmp_path / "a.pt", load("digits")).images.shape == (1, 10, 8, 8, 1)
+
+
 def test_images_in_any_order_are_sorted_by_class(tmp_path):
     labels = torch.arange(9, -1, -1)
     images = labels[:, None, None, None] * torch.ones(10, 1, 8, 8)
     torch.save({"data": [[images, labels]], "accs_all_exps": {}}, tmp_path / "a.pt")
-    from gm_jax import pt_file
-
     synthetic = pt_file.read(tmp_path / "a.pt", load("digits"))
     assert synthetic.images[0, :, 0, 0, 0].tolist() == list(range(10))
     assert synthetic.config.ipc == 1
@@ -121,6 +127,15 @@ def test_the_data_set_must_be_named_and_an_existing_file_is_not_overwritten(run,
     status, _, err = gm_jax("export", run, "--to", "pt", "--out", tmp_path / "a.pt")
     assert status == 2
     assert "exists" in err
+
+
+def test_a_damaged_evaluation_and_an_unwritable_file_are_one_line(run, tmp_path):
+    status, _, err = gm_jax("export", run, "--to", "pt", "--out", "/proc/a.pt")
+    assert (status, err.count("\n")) == (2, 1)
+    (run / "evaluation.json").write_text("{")
+    status, _, err = gm_jax("export", run, "--to", "pt", "--out", tmp_path / "a.pt")
+    assert status == 2
+    assert "evaluation.json is damaged" in err
 
 
 def test_without_torch_one_line_says_so(run, tmp_path, monkeypatch):

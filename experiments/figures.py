@@ -1,0 +1,50 @@
+"""Pictures of results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def bars(
+    path: Path, title: str, labels: Sequence[str], means: Sequence[float], spreads: Sequence[float]
+) -> None:
+    """A bar a label, accuracies in percent, with its standard deviation."""
+    figure = Figure(figsize=(6, 0.6 + 0.3 * len(labels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.barh(range(len(labels)), means, xerr=spreads, color="0.7", capsize=3)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    low, high = (np.add(means, sign * np.array(spreads)) for sign in (-1, 1))
+    axes.set_xlim(max(0, low.min() - 5), min(100, high.max() + 2))
+    axes.set_xlabel("test accuracy, %")
+    axes.set_title(title, fontsize="medium")
+    figure.savefig(path, dpi=150, format="png")
+
+
+def panels(
+    path: Path, x_label: str, y_labels: Sequence[str], series: dict[str, Sequence[np.ndarray]]
+) -> None:
+    """Side by side, a panel a y label: means over lives with their standard deviation.
+
+    Args:
+        path: PNG to write.
+        x_label: of every panel.
+        y_labels: of each panel.
+        series: by name, for each panel the values `[lives, x]`.
+    """
+    figure = Figure(figsize=(4 * len(y_labels), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (axes, y_label) in enumerate(zip(figure.subplots(1, len(y_labels)), y_labels)):
+        for name, parts in series.items():
+            values = parts[number]
+            x, mean, spread = np.arange(values.shape[1]), values.mean(0), values.std(0)
+            axes.plot(x, mean, label=name, marker="." if len(x) <= 20 else None)
+            axes.fill_between(x, mean - spread, mean + spread, alpha=0.2)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+    axes.legend()
+    figure.savefig(path, dpi=150, format="png")
