@@ -209,9 +209,9 @@ def match_images(
     """
     real_key, synthetic_key = jax.random.split(key)
     real_signals = group_signals(method, network_state, scheme.real(real_key, data))
-    chosen, to_images = jax.vjp(lambda images: scheme.synthetic(synthetic_key, images)[0], images)
-    groups = (chosen, scheme.synthetic(synthetic_key, images)[1])
-    info, gradient = match_signals(method, scheme.match, network_state, real_signals, groups)
+    choose = functools.partial(scheme.synthetic, synthetic_key)
+    x, to_images, y = jax.vjp(choose, images, has_aux=True)
+    info, gradient = match_signals(method, scheme.match, network_state, real_signals, (x, y))
     return info, to_images(gradient)[0]
 
 
