@@ -1,7 +1,8 @@
 """Sweeps: the cells of a table, each condensed and evaluated once, whenever it is asked for.
 
 A cell is a run folder `OUT/cells/NAME` like any other; one that is finished is not run again, one
-that was interrupted is begun anew.  What a table shows is read back from those folders.
+that was interrupted goes on from its last checkpoint.  What a table shows is read back from those
+folders.
 """
 
 import csv
@@ -17,12 +18,14 @@ import jax
 import numpy as np
 
 from experiments.figures import bars
-from gm_jax import artefacts, cli
+from gm_jax import artefacts
+from gm_jax.cli_condense import Condense, condense
+from gm_jax.cli_evaluate import Evaluate, evaluate
 from gm_jax.config import Config, check, check_with, with_network
 from gm_jax.data import Dataset
 from gm_jax.datasets import load
-from gm_jax.errors import UserError
 from gm_jax.evaluate import Summary, paper_protocol, summarise
+from gm_jax.synthetic import DivergedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Found(NamedTuple):
     Attributes:
         row, column: its place in the table.
         network: what was trained.
-        accuracies: 0..1, `[sets, networks]`.
+        accuracies: 0..1, `[sets, networks]`; of the sets that did not diverge.
         config: what was condensed; `None` if nothing was.
         epochs: of evaluation.
         seconds: of all iterations of the condensation, compiling included.
@@ -96,8 +99,9 @@ class Found(NamedTuple):
 
     @property
     def summary(self) -> Summary:
-        """Mean and spread, in percent."""
-        return summarise(self.accuracies)
+        """Mean and spread, in percent; NaN if every set diverged."""
+        none = Summary(np.nan, np.nan, np.nan)
+        return summarise(self.accuracies) if self.accuracies.size else none
 
 
 def settled(scale: Scale, name: str) -> Scale:
@@ -177,40 +181,41 @@ def _folder(out: Path, cell: Cell) -> Path:
 
 
 def _condense(folder: Path, config: Config) -> None:
-    if (folder / "synthetic.npz").exists():
-        held = artefacts.read_synthetic(folder).config
-        for field in dataclasses.fields(Config):
-            ours, theirs = (getattr(c, field.name) for c in (config, held))
-            if ours != theirs:
-                raise UserError(
-                    f"{folder} holds a run with {field.name} {theirs!r}, not {ours!r}: "
-                    "name another --out, or delete that folder"
-                )
-        return
-    cli.condense(cli.Condense(config, folder))
+    """Condenses a cell, or what is left of it; sets that diverge are said, and left."""
+    try:
+        condense(Condense(config, folder, resume=(folder / "config.json").exists()))
+    except DivergedError as error:
+        print(error, file=sys.stderr, flush=True)
     jax.clear_caches()  # each cell has programs of its own
 
 
 def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
     path = folder / "evaluation.json"
+    if not artefacts.read_synthetic(folder).whole:
+        return
     if path.exists():
         held = json.loads(path.read_text())
         networks = cell.networks or (cell.config.network,)
         wanted = scale.epochs or paper_protocol(loaded(cell.config.dataset)).epochs
-        ran = {"count": scale.count, "seed": cli.Evaluate.seed}
+        ran = {"count": scale.count, "seed": Evaluate.seed}
         whole = set(networks) <= set(held) and ran.items() <= held["ran"].items()
         if whole and all(held[n]["protocol"]["epochs"] == wanted for n in networks):
             return
-    command = cli.Evaluate(folder, networks=cell.networks, count=scale.count, epochs=scale.epochs)
-    cli.evaluate(command)
+    sizes = {"count": scale.count, "epochs": scale.epochs}
+    evaluate(Evaluate(folder, networks=cell.networks, **sizes, skip_random_real=True))
     jax.clear_caches()
 
 
 def read(folder: Path, cell: Cell) -> list[Found]:
     """What a finished cell came to, a network each."""
-    results = json.loads((folder / "evaluation.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    epochs = float(np.mean([sum(line["inner_epochs"]) for line in lines]))
+    epochs = float(np.mean([sum(line["inner_epochs"]) for line in lines])) if lines else 0.0
+    seconds = lines[-1]["seconds"] if lines else 0.0
+    networks = cell.networks or (cell.config.network,)
+    if not artefacts.read_synthetic(folder).whole:
+        none = np.empty((0, 0))
+        return [Found(*cell[:2], name, none, cell.config, 0, seconds, epochs) for name in networks]
+    results = json.loads((folder / "evaluation.json").read_text())
     return [
         Found(
             cell.row,
@@ -219,10 +224,10 @@ def read(folder: Path, cell: Cell) -> list[Found]:
             np.array(results[network]["condensed"]["accuracies"]),
             cell.config,
             results[network]["protocol"]["epochs"],
-            lines[-1]["seconds"],
+            seconds,
             epochs,
         )
-        for network in cell.networks or (cell.config.network,)
+        for network in networks
     ]
 
 
@@ -230,7 +235,9 @@ def read(folder: Path, cell: Cell) -> list[Found]:
 
 
 def shown(found: Found) -> str:
-    """`91.2 ± 0.7 (5)`: mean, standard deviation over all networks, sets."""
+    """`91.2 ± 0.7 (5)`: mean, standard deviation over all networks, sets that did not diverge."""
+    if not found.accuracies.size:
+        return "diverged"
     summary = found.summary
     return f"{summary.mean:.1f} ± {summary.std:.1f} ({len(found.accuracies)})"
 

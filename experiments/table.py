@@ -8,7 +8,7 @@ import tyro
 
 from experiments.sweep import Scale
 from gm_jax.config import MOST
-from gm_jax.errors import UserError
+from gm_jax.errors import StoppedError, UserError
 
 
 def main(
@@ -45,7 +45,7 @@ def main(
     except (UserError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         print(f"{name}: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
     return 0

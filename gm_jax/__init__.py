@@ -21,7 +21,7 @@ from gm_jax.evaluate import (
 )
 from gm_jax.networks import ConvNet, Network, from_flax, from_functions
 from gm_jax.plots import save_grid
-from gm_jax.synthetic import Synthetic, condense_dataset
+from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset
 
 __version__ = "0.1.0"
 
@@ -31,12 +31,14 @@ __all__ = [
     "Config",
     "ConvNet",
     "Dataset",
+    "DivergedError",
     "IterationInfo",
     "Method",
     "Network",
     "Protocol",
     "Synthetic",
     "UserError",
+    "Watch",
     "build_method",
     "build_network",
     "by_class",

@@ -1,33 +1,41 @@
 """Run folders: what a run leaves on disk, written whole or not at all, and read back with care.
 
-config.json      every setting, and the versions that ran
+config.json      every setting, and where the run comes from: versions, machine, commit, data
 metrics.jsonl    a line an iteration
-synthetic.npz    the condensed images
+synthetic.npz    the condensed images; it is there once the run is finished
 grid.png         the same to look at
 evaluation.json  accuracies of fresh networks
+checkpoints/     of a run that is not finished
+replaced/        the finished run that was here before, until this one is finished
 """
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
-import gm_jax
+from gm_jax import archives, provenance
 from gm_jax.config import Config, check, sets
+from gm_jax.data import Dataset
 from gm_jax.errors import UserError
 from gm_jax.synthetic import Synthetic
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run folder's layout; another one is refused."""
 
-FILES = ("config.json", "metrics.jsonl", "synthetic.npz", "grid.png", "evaluation.json")
+FILES = ("config.json", "metrics.jsonl", "grid.png", "evaluation.json", "synthetic.npz")
+
+LOCK = ".lock"
+"""Held by the process that writes into a run folder."""
+
+LONGEST_JSON = 2**26
+"""Bytes of the longest JSON file that is read."""
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -39,43 +47,93 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft{path.suffix}")
     try:
         yield draft
+        flush(draft)  # else a power cut may leave the name without the contents
         os.replace(draft, path)
+        flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def create(folder: Path, config: Config, replace: bool) -> None:
-    """Makes a run folder and writes its config; a finished run that is there goes if `replace`.
+def flush(path: Path) -> None:
+    """Waits until a file, or a folder and all in it, is on the disk itself."""
+    if path.is_dir():
+        for name in path.iterdir():
+            flush(name)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes a run folder if there is none, and keeps every other writer out of it.
 
     Raises:
-        UserError: the folder holds a finished run, holds something else, or cannot be written.
+        UserError: it holds something else than a run, is in use, or cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not _is_run(folder):
+        if not _is_ours(folder):
             raise UserError(f"--out {folder} is not empty and holds no run: name another folder")
-        if (folder / "synthetic.npz").exists() and not replace:
-            raise UserError(f"--out {folder} already holds a run: name another, or add --replace")
-        discard(folder)
-        write_json(folder / "config.json", described(config))
-        (folder / "metrics.jsonl").touch()
+        lock = filelock.FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(f"{folder} is in use by another gm-jax: wait, or name another") from error
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or its config.json is a run's: others have files of that name."""
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    try:
+        return not names or {"format", "settings"} <= set(read_json(folder / "config.json"))
+    except UserError:
+        return False
+
+
+def create(folder: Path, about: dict[str, Any]) -> None:
+    """The files that a run begins with; a finished run that is there is set aside."""
+    if finished(folder):
+        set_aside(folder)
+    discard(folder)
+    write_json(folder / "config.json", about)
+    (folder / "metrics.jsonl").touch()
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder holds a finished run."""
+    return (folder / "synthetic.npz").exists()
+
+
+def set_aside(folder: Path) -> None:
+    """Moves a finished run's files into `replaced/`, the one last that makes it a finished run."""
+    aside = folder / "replaced"
+    aside.mkdir(exist_ok=True)
+    discard(aside)
+    for name in FILES:
+        if (folder / name).exists():
+            os.replace(folder / name, aside / name)
+
+
+def drop_replaced(folder: Path) -> None:
+    """Deletes the run that was set aside."""
+    aside = folder / "replaced"
+    if aside.exists():
+        discard(aside)
+        aside.rmdir()
 
 
 def discard(folder: Path) -> None:
     """Deletes a run's files, and nothing else."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether config.json is one of ours: other programs have files of that name as well."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        return {"format", "settings"} <= set(config)
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -87,28 +145,81 @@ def write_json(path: Path, value: Any) -> None:
 def append_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     """A line a row at the end of metrics.jsonl."""
     with (folder / "metrics.jsonl").open("a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_synthetic(folder: Path, synthetic: Synthetic) -> None:
-    """synthetic.npz; arrays and text only, nothing pickled."""
+def write_synthetic(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -> None:
+    """synthetic.npz; arrays and text only, nothing pickled.
+
+    Args:
+        folder: of the run.
+        synthetic: the sets.
+        about: what config.json holds.
+    """
     arrays = synthetic._asdict() | {
         "class_names": np.array(synthetic.class_names),
-        "config": np.array(json.dumps(described(synthetic.config))),
+        "config": np.array(json.dumps(about)),
     }
+    del arrays["data"]  # about holds it
     with atomic(folder / "synthetic.npz") as draft:
         np.savez_compressed(draft, **arrays)
 
 
-def described(config: Config) -> dict[str, Any]:
-    """The settings, and the versions that run now."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {"gm_jax": gm_jax.__version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in packages}
-    return {"format": FORMAT, "settings": dataclasses.asdict(config), "versions": versions}
+def described(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What config.json says of a run that begins now, in JSON's types.
+
+    `continued` gets an entry each time that the run is resumed in another environment.
+    """
+    about = {"format": FORMAT, "settings": dataclasses.asdict(config)}
+    about |= provenance.environment()
+    about |= {"data": provenance.data(dataset), "continued": []}
+    return json.loads(json.dumps(about))
 
 
 # --- reading --------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    try:
+        if path.stat().st_size > LONGEST_JSON:
+            raise UserError(f"{path} is longer than anything that gm-jax writes")
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it is no JSON") from error
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What the config.json of a run folder says; see `described`.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or of another version.
+    """
+    path = folder / "config.json"
+    about = read_json(path)
+    try:
+        _config_from(about)
+        _ = (about["data"]["train"], *about["versions"], *about["continued"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
+    return about
+
+
+def _config_from(about: dict[str, Any]) -> Config:
+    if about["format"] != FORMAT:
+        raise UserError(f"format {about['format']}, this version reads {FORMAT}")
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
+    config = Config(**settings)
+    check(config)
+    return config
 
 
 def read_synthetic(folder: Path) -> Synthetic:
@@ -122,27 +233,22 @@ def read_synthetic(folder: Path) -> Synthetic:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: name the one that condense wrote")
     if not path.exists():
-        unfinished = (folder / "config.json").exists()
-        raise UserError(
-            f"{folder} holds no synthetic.npz: "
-            + ("that run has not finished" if unfinished else "it is not a run folder")
-        )
+        why = "that run has not finished" if (folder / "config.json").exists() else "it is no run"
+        before = folder / "replaced"
+        kept = f"; the one before it is in {before}" if finished(before) else ""
+        raise UserError(f"{folder} holds no synthetic.npz: {why}{kept}")
+    arrays = archives.read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return _synthetic_from(dict(arrays))
+        return _synthetic_from(arrays)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a foreign or damaged file makes its readers raise
+    except Exception as error:  # whatever a foreign file makes its readers raise
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
 
 
 def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
-    found = json.loads(str(arrays["config"]))
-    if found["format"] != FORMAT:
-        raise UserError(f"format {found['format']}, this version reads {FORMAT}")
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in found["settings"].items()}
-    config = Config(**settings)
-    check(config)
+    about = json.loads(str(arrays["config"]))
+    config = _config_from(about)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])
     expected = (len(sets(config)), len(names) * config.ipc)
@@ -156,6 +262,14 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
     mean, std = (np.asarray(arrays[name], np.float32) for name in ("mean", "std"))
     if channel not in (1, 3) or mean.shape != (channel,) or std.shape != (channel,):
         raise UserError(f"{channel} channels, mean {mean.shape}, std {std.shape}: must be 1 or 3")
-    if not all(np.isfinite(a).all() for a in (images, mean, std)):
-        raise UserError("images, mean or std are not finite")
-    return Synthetic(images, labels, mean, std, names, config)
+    if not all(np.isfinite(a).all() for a in (images, mean, std)) or not (std > 0).all():
+        raise UserError("images, mean or std are not finite, or std is not above 0")
+    done = arrays["iterations"]
+    if (
+        done.dtype != np.int32
+        or done.shape != images.shape[:1]
+        or not all(0 <= n <= config.iterations for n in done)
+    ):
+        raise UserError(f"iterations are {done}, must be 0 to {config.iterations} of each set")
+    digest = str(about["data"]["train"])
+    return Synthetic(images, labels, mean, std, names, done, digest, config)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -98,11 +99,13 @@ class IterationInfo(NamedTuple):
         match: the loss and its parts, each float `[outer_steps]`.
         inner_epochs: inner epochs after the step, int32 `[outer_steps]`; the last one is 0.
         rose: whether they ended because the validation loss rose, bool `[outer_steps]`.
+        finite: whether the loss, and the images after the step, are finite, bool `[outer_steps]`.
     """
 
     match: MatchInfo
     inner_epochs: Int[Array, " outer_steps"]
     rose: Bool[Array, " outer_steps"]
+    finite: Bool[Array, " outer_steps"]
 
 
 # --- the start ------------------------------------------------------------------------------------
@@ -136,6 +139,9 @@ def iteration(
 ) -> tuple[CondenseState, IterationInfo]:
     """One network's life: `outer_steps` image updates, each but the last followed by inner epochs.
 
+    An iteration that diverges changes nothing: the state stays the last good one, and because the
+    key is folded with its iteration, calling again diverges again.
+
     Args:
         method: the equations.
         key: the run's key, the same for all iterations: `state.iteration` is folded in, so that a
@@ -152,7 +158,9 @@ def iteration(
 
     carry = (state.images, state.optimiser, network_state)
     (images, optimiser, _), info = jax.lax.scan(step, carry, jnp.arange(method.outer_steps))
-    return CondenseState(images, optimiser, state.iteration + 1), info
+    after = CondenseState(images, optimiser, state.iteration + 1)
+    keep = functools.partial(jnp.where, info.finite.all())
+    return jax.tree.map(keep, after, state), info
 
 
 def outer_step(
@@ -174,20 +182,21 @@ def outer_step(
     """
     images, optimiser, network_state = carry
     match_key, stats_key, inner_key = jax.random.split(key, 3)
-    stats = _refresh_stats(method, stats_key, data, network_state)
+    stats = refresh_stats(method, stats_key, data, network_state)
     network_state = network_state._replace(stats=stats)
     matches = [functools.partial(match_images, method, scheme) for scheme in method.schemes]
     turn = place.iteration % len(matches)
     info, gradient = jax.lax.switch(turn, matches, match_key, data, network_state, images)
     updates, optimiser = method.image_optimiser.update(gradient, optimiser, images)
     images = optax.apply_updates(images, updates)
+    finite = jnp.isfinite(info.loss) & jnp.isfinite(images).all()
     network_state, epochs, rose = jax.lax.cond(
         place.last,
         lambda state: (state, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
         lambda state: inner_loop(method, inner_key, data, images, state, place.step),
         network_state,
     )
-    return (images, optimiser, network_state), IterationInfo(info, epochs, rose)
+    return (images, optimiser, network_state), IterationInfo(info, epochs, rose, finite)
 
 
 def match_images(
@@ -285,7 +294,7 @@ def inner_loop(
     return network_state, steps.epochs, steps.rose
 
 
-def _refresh_stats(
+def refresh_stats(
     method: Method, key: Key[Array, ""], data: ClassImages, state: NetworkState
 ) -> Stats:
     """BatchNorm's statistics after one train-mode pass over real images, frozen for the step."""
@@ -331,35 +340,65 @@ def run(
     iterations: int,
     chunk: int | None = 1,
     log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-    compiled: Callable[[Memory], None] = lambda memory: None,
 ) -> CondenseState:
-    """`iterations` iterations, one compiled program each, of one or more runs at once.
+    """Iterations up to number `iterations`, one compiled program each, of one or more runs at once.
 
     Args:
         method_of: the equations of one run, from its rates; called while tracing.
         runs: where each starts; its state is given up, the buffers are used again.
         data: the real images, the same for all.
-        iterations: how many.
+        iterations: how many, those that `runs.state` has behind it included.
         chunk: runs at a time; see `mapping.chunked`.
-        log: called with each iteration's number (from 0) and info `[runs, outer_steps]`, one
-            iteration late, so that the device never waits for the host.
-        compiled: called once, before the first iteration, with what the program needs.
+        log: see `advance`.
 
     Returns:
-        the last state, a leading runs axis on every array.
+        the last state, a leading runs axis on every array.  A run that diverged stays at its last
+        good state, with fewer iterations done.
+    """
+    step = compile_iteration(method_of, runs, data, chunk)
+    return advance(step, runs, data, iterations, log)[0]
+
+
+def advance(
+    step: jax.stages.Compiled,
+    runs: Runs,
+    data: ClassImages,
+    until: int,
+    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
+    pause: Callable[[], bool] = lambda: False,
+) -> tuple[CondenseState, Bool[np.ndarray, " runs"]]:
+    """Iterations up to number `until`, or until `pause()`, or until every run has diverged.
+
+    Args:
+        step: from `compile_iteration`.
+        runs: where each stands; its state is given up, the buffers are used again.
+        data: the real images, the same for all.
+        until: iterations done in the end.
+        log: called with each iteration's number (from 0) and info `[runs, outer_steps]`, one
+            iteration late, so that the device never waits for the host; all are logged at the end.
+        pause: asked after each iteration.
+
+    Returns:
+        the state, and whether each run's last iteration was finite.
     """
     keys, rates, state = runs
-    step = compile_iteration(method_of, runs, data, chunk)
-    compiled(_memory(step))
-    before = None
-    for number in range(iterations):
+    going, before = np.ones(len(keys), bool), None
+    for number in range(int(np.max(jax.device_get(state.iteration))), until):
         state, info = step(keys, rates, state, data)
         if before is not None:
-            log(number - 1, jax.device_get(before))
+            going = _logged(log, number - 1, before)
         before = info
+        if pause() or not going.any():
+            break
     if before is not None:
-        log(iterations - 1, jax.device_get(before))
-    return state
+        going = _logged(log, number, before)
+    return state, going
+
+
+def _logged(log: Callable, number: int, info: IterationInfo) -> Bool[np.ndarray, " runs"]:
+    info = jax.device_get(info)
+    log(number, info)
+    return info.finite.all(-1)
 
 
 def compile_iteration(
@@ -375,6 +414,7 @@ def compile_iteration(
     return step.lower(*runs, data).compile()
 
 
-def _memory(step: jax.stages.Compiled) -> Memory:
+def memory(step: jax.stages.Compiled) -> Memory:
+    """What the compiled iteration needs."""
     found = step.memory_analysis()
     return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
+from gm_jax.archives import read_npz
 from gm_jax.data import Dataset, by_class
 from gm_jax.errors import UserError
 
@@ -53,13 +54,11 @@ def load_npz(path: Path) -> Dataset:
     Raises:
         UserError: an array is missing, or not of that kind; a class without an image.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception as error:  # whatever a foreign or damaged file makes its readers raise
-        raise UserError(f"{path} cannot be read as an .npz of plain arrays") from error
+    arrays = read_npz(path)
     images, labels = _checked(path, arrays, "images", "labels")
     classes = int(labels.max()) + 1
+    if classes > len(labels):
+        raise UserError(f"{path}: labels up to {classes - 1}, but {len(labels)} images")
     names = tuple(map(str, arrays.get("class_names", range(classes))))
     if len(set(names)) < len(names):
         raise UserError(f"{path}: a class name comes twice in {', '.join(names)}")
@@ -154,6 +153,8 @@ def _checked(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndar
             f"{path}: {names[1]} are {labels.dtype} {labels.shape}, "
             f"must be {len(images)} whole numbers"
         )
-    if len(labels) == 0 or labels.min() < 0:
-        raise UserError(f"{path}: {names[1]} must be 0 or more, and there must be some")
+    if images.size == 0:
+        raise UserError(f"{path}: {names[0]} are {images.shape}: there must be some, with pixels")
+    if labels.min() < 0:
+        raise UserError(f"{path}: {names[1]} {labels.min()}: must be 0 or more")
     return images[..., None] if grey else images, labels

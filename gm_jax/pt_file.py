@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Int
 
+from gm_jax.archives import check_zip
 from gm_jax.config import Config
 from gm_jax.data import Dataset
 from gm_jax.errors import UserError
@@ -56,9 +57,12 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
     """
     torch = _torch()
     try:
+        check_zip(path)
         with torch.serialization.safe_globals(NUMBERS):
             held = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing
         pairs = [(np.asarray(x.detach()), np.asarray(y.detach())) for x, y in held["data"]]
+    except UserError:
+        raise
     except Exception as error:  # whatever a foreign or damaged file makes its reader raise
         raise UserError(
             f"{path} cannot be read as {{'data': [[images, labels], ...]}} of tensors"
@@ -76,6 +80,8 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
         mean=np.asarray(dataset.train.mean, np.float32),
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
+        iterations=np.full(len(sets), Config.iterations, np.int32),
+        data=None,
         config=Config(dataset=dataset.name, ipc=ipc, seeds=len(sets)),
     )
 

@@ -3,13 +3,25 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax import platforms
-from gm_jax.condense import IterationInfo, Memory, run
-from gm_jax.config import Config, build_method, check, check_with, chosen, start_runs
+from gm_jax import platforms, provenance
+from gm_jax.condense import CondenseState, IterationInfo, Memory, advance, compile_iteration, memory
+from gm_jax.config import (
+    SWEPT,
+    Config,
+    Rates,
+    build_method,
+    check,
+    check_with,
+    chosen,
+    sets,
+    start_runs,
+)
 from gm_jax.data import Dataset
+from gm_jax.divergence import Divergence, locate
 from gm_jax.errors import UserError
 
 
@@ -23,6 +35,9 @@ class Synthetic(NamedTuple):
         mean: float32 `[channel]`, of pixels in 0..1; pixel = image * std + mean.
         std: float32 `[channel]`.
         class_names: C strings.
+        iterations: int32 `[sets]`, done; a set that diverged has fewer than `config.iterations`.
+        data: SHA-256 of the training images that they were condensed from (`provenance.data`);
+            `None` if unknown.
         config: the settings they were condensed with.
     """
 
@@ -31,46 +46,127 @@ class Synthetic(NamedTuple):
     mean: Float[np.ndarray, " channel"]
     std: Float[np.ndarray, " channel"]
     class_names: tuple[str, ...]
+    iterations: Int[np.ndarray, " sets"]
+    data: str | None
     config: Config
+
+    @property
+    def whole(self) -> list[int]:
+        """The sets that did not diverge, from 0."""
+        return np.flatnonzero(self.iterations == self.config.iterations).tolist()
+
+
+class DivergedError(UserError):
+    """Sets that stopped being finite.
+
+    Attributes:
+        synthetic: all sets; those that diverged are their last good state.
+    """
+
+    def __init__(self, says: str, synthetic: Synthetic):
+        super().__init__(says)
+        self.synthetic = synthetic
+
+
+class Watch(NamedTuple):
+    """What a run tells while it works.
+
+    Attributes:
+        compiled: called before the first iteration with what the program needs.
+        log: called with each iteration's number (from 0) and info `[sets, outer_steps]`.
+        pause: asked after each iteration whether `save` is to be called.
+        save: called with the state, all iterations behind it logged; it may raise to end the run.
+    """
+
+    compiled: Callable[[Memory], None] = lambda memory: None
+    log: Callable[[int, IterationInfo], None] = lambda number, info: None
+    pause: Callable[[], bool] = lambda: False
+    save: Callable[[CondenseState], None] = lambda state: None
 
 
 def condense_dataset(
     config: Config,
     dataset: Dataset,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-    compiled: Callable[[Memory], None] = lambda memory: None,
+    watch: Watch = Watch(),
+    state: CondenseState | None = None,
 ) -> Synthetic:
     """Condenses a data set as the settings say, from start to end.
 
     Args:
         config: the settings; `config.dataset` is only their record of the set's name.
         dataset: what is condensed.
-        log: called with each iteration's number (from 0) and info `[sets, outer_steps]`.
-        compiled: called before the first iteration with what the program needs.
+        watch: what is told, and asked.
+        state: where to go on from, as `watch.save` was given it; it is given up.
 
     Raises:
-        UserError: a setting is not allowed, or the images diverged.
+        UserError: a setting is not allowed.
+        DivergedError: a set stopped being finite; the others were finished first.
     """
     check(config)
     check_with(config, dataset)
-    state = run(
-        lambda rates: build_method(config, dataset, rates),
-        start_runs(config, dataset),
-        dataset.train,
-        config.iterations,
-        chosen(config.seed_chunk, platforms.here().seed_chunk),
-        log,
-        compiled,
-    )
-    sets, classes, ipc, *shape = state.images.shape
-    images = np.asarray(state.images, np.float32).reshape(sets, classes * ipc, *shape)
-    if not np.isfinite(images).all():
-        raise UserError("the images are not finite any more: try smaller learning rates")
+    runs = start_runs(config, dataset)
+    runs = runs if state is None else runs._replace(state=state)
+    chunk = chosen(config.seed_chunk, platforms.here().seed_chunk)
+    method_of = lambda rates: build_method(config, dataset, rates)
+    step = compile_iteration(method_of, runs, dataset.train, chunk)
+    watch.compiled(memory(step))
+    while True:
+        state, going = advance(step, runs, dataset.train, config.iterations, watch.log, watch.pause)
+        done = np.asarray(state.iteration)
+        if not going.any() or done.max() == config.iterations:
+            break
+        watch.save(state)
+        runs = runs._replace(state=state)
+    synthetic = _synthetic(config, dataset, state)
+    if len(synthetic.whole) < len(done):
+        raise DivergedError(_explained(config, dataset, state), synthetic)
+    return synthetic
+
+
+def _synthetic(config: Config, dataset: Dataset, state: CondenseState) -> Synthetic:
+    number, classes, ipc, *shape = state.images.shape
     return Synthetic(
-        images=images,
+        images=np.asarray(state.images, np.float32).reshape(number, classes * ipc, *shape),
         labels=np.repeat(np.arange(classes, dtype=np.int32), ipc),
         mean=np.asarray(dataset.train.mean, np.float32),
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
+        iterations=np.asarray(state.iteration),
+        data=provenance.data(dataset)["train"],
         config=config,
     )
+
+
+# --- what went wrong ------------------------------------------------------------------------------
+
+
+def _explained(config: Config, dataset: Dataset, state: CondenseState) -> str:
+    """What is known of every set that diverged, in one line."""
+    keys = start_runs(config, dataset).keys
+    said = []
+    for at, (seed, rates) in enumerate(sets(config)):
+        of_set = jax.tree.map(lambda a, at=at: a[at], state)
+        if of_set.iteration == config.iterations:
+            continue
+        method = build_method(config, dataset, rates)
+        found = locate(method, keys[at], dataset.train, of_set)
+        said.append(f"set {at} (seed {seed}) {_said(found, int(of_set.iteration), rates)}")
+    kept = "" if len(said) == len(state.iteration) else "; the other sets are finished"
+    return "; ".join(said) + kept
+
+
+def _said(found: Divergence | None, iteration: int, rates: Rates) -> str:
+    if found is None:
+        return f"was not finite at iteration {iteration}, and was when that was done again"
+    what = "images" if found.part == "images" else f"{found.part} loss"
+    tensor = f" (tensor {found.tensor})" if found.tensor else ""
+    where = f"at iteration {found.iteration}, outer step {found.step}"
+    value = getattr(rates, found.cause)
+    than = "" if value is None else f" than {value:g}"
+    flag = "--" + found.cause.replace("_", "-")
+    return f"diverged {where}: the {what}{tensor} is not finite: try a smaller {flag}{than}"
+
+
+def swept(config: Config, rates: Rates) -> dict[str, float]:
+    """Those of a set's numbers that have several values in this run."""
+    return {name: getattr(rates, name) for name in SWEPT if len(getattr(config, name) or ()) > 1}

@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
 def test_a_resumed_run_is_the_unbroken_run(digits):
     whole, infos = run(SMALL, digits, 3)
     half, first = run(SMALL, digits, 2)
-    resumed, second = run(SMALL, digits, 1, half)
+    resumed, second = run(SMALL, digits, 3, half)
     jax.tree.map(np.testing.assert_array_equal, (whole, infos), (resumed, first + second))
 
 
@@ -230,10 +230,9 @@ def test_swept_values_are_runs_with_those_values(digits):
 
 def test_memory_counts_the_arguments(digits):
     """8x8 digits, uint8: at least a byte a pixel, and float32 images with their momentum."""
-    found = []
-    runs = start_runs(SMALL, digits)
-    condense.run(
-        lambda r: build_method(SMALL, digits, r), runs, digits.train, 0, compiled=found.append
+    step = condense.compile_iteration(
+        lambda r: build_method(SMALL, digits, r), start_runs(SMALL, digits), digits.train, 1
     )
-    assert found[0].arguments >= digits.train.images.size + 2 * 4 * 10 * 2 * 64
-    assert found[0].temporary > 0
+    found = condense.memory(step)
+    assert found.arguments >= digits.train.images.size + 2 * 4 * 10 * 2 * 64
+    assert found.temporary > 0

@@ -80,7 +80,7 @@ def test_a_folder_of_other_settings_is_refused_by_name(tmp_path, capsys):
     cells = [sweep.Cell("intra", "", sweep.config(scale(tmp_path), scheme="intra"))]
     sweep.run(cells, scale(tmp_path))
     assert table1_levels.main(["--smoke", "--ipc", "2", "--out", str(tmp_path)]) == 2
-    assert "holds a run with ipc 1, not 2" in capsys.readouterr().err
+    assert "was begun with --ipc 1, not 2" in capsys.readouterr().err
 
 
 def test_an_evaluation_of_other_epochs_is_not_taken_for_this_one(tmp_path):

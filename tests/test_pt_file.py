@@ -1,27 +1,18 @@
 """The PyTorch programs' files; run where torch is installed (`make test-port`)."""
 
-import contextlib
-import io
 import json
 import sys
 
 import numpy as np
 import pytest
+from command_line import gm_jax
 
-from gm_jax import artefacts, cli, pt_file
+from gm_jax import artefacts, pt_file
 from gm_jax.config import Config
 from gm_jax.datasets import load
 from gm_jax.synthetic import Synthetic
 
 torch = pytest.importorskip("torch")
-
-
-def gm_jax(*arguments):
-    """(exit status, standard output, standard error) of a command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in arguments])
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
@@ -34,8 +25,12 @@ def run(tmp_path):
     names = tuple(str(d) for d in range(10))
     labels = np.repeat(np.arange(10, dtype=np.int32), 2)
     folder = tmp_path / "run"
-    artefacts.create(folder, config, replace=False)
-    artefacts.write_synthetic(folder, Synthetic(images, labels, *statistics, names, config))
+    about = artefacts.described(config, load("digits"))
+    done = np.ones(2, np.int32)
+    synthetic = Synthetic(images, labels, *statistics, names, done, about["data"]["train"], config)
+    with artefacts.locked(folder):
+        artefacts.create(folder, about)
+        artefacts.write_synthetic(folder, synthetic, about)
     accuracies = {"condensed": {"accuracies": [[0.25, 0.5], [0.75, 1.0]]}}
     (folder / "evaluation.json").write_text(json.dumps({"convnet": accuracies, "ran": {}}))
     return folder

@@ -119,7 +119,7 @@ def test_interleaved_is_intra_in_even_iterations_and_inter_in_odd_ones():
     )
     np.testing.assert_allclose(
         images("interleaved", 2).images,
-        images("inter", 1, images("intra", 1)).images,
+        images("inter", 2, images("intra", 1)).images,
         rtol=1e-5,
         atol=1e-6,
     )

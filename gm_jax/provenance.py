@@ -1,0 +1,72 @@
+"""Where a result comes from: versions, machine, commit, and a digest of the data."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import gm_jax
+from gm_jax.data import Dataset
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+"""Whose versions a result may depend on."""
+
+
+def environment() -> dict[str, Any]:
+    """What runs now: `versions`, `platform`, and the `commit` of gm_jax, `None` if unknown."""
+    versions = {"gm_jax": gm_jax.__version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    machine = {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "backend": jax.default_backend(),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+    }
+    return {"versions": versions, "platform": machine, "commit": commit(Path(__file__).parent)}
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of a package's source, `-dirty` after it if files differ from it.
+
+    `None` where the package is no part of a repository (another's may lie around it) or there is
+    no git.
+    """
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def data(dataset: Dataset) -> dict[str, Any]:
+    """A data set's SHA-256: of the training images by class, and of the test images and labels."""
+    train = dataset.train
+    return {
+        "name": dataset.name,
+        "train": sha256(train.images, train.counts),
+        "test": sha256(dataset.test_images, dataset.test_labels),
+        "counts": np.asarray(train.counts).tolist(),
+    }
+
+
+def sha256(*arrays: Any) -> str:
+    """Of the arrays' dtypes, shapes and values, in order."""
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

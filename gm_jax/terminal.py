@@ -1,0 +1,36 @@
+"""What is shown while the work goes on: lines and a bar, on standard error."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+"""The argument that names a run folder."""
+
+
+def say(line: str) -> None:
+    """A line, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def progress(total: int, unit: str, done: int = 0) -> tqdm:
+    """A bar with the loss and the time left; a line every 10 seconds where there is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=done, unit=unit)
+    layout = "{n_fmt}/{total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+    lines = {"file": _Lines(), "mininterval": 10, "bar_format": layout, "leave": False}
+    return tqdm(total=total, initial=done, unit=unit, **lines)
+
+
+class _Lines(io.TextIOBase):
+    """Standard error, for a bar that draws itself again and again: a line a drawing."""
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n ")
+        if line:
+            say(line)
+        return len(text)
