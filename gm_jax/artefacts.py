@@ -265,11 +265,9 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
     if not all(np.isfinite(a).all() for a in (images, mean, std)) or not (std > 0).all():
         raise UserError("images, mean or std are not finite, or std is not above 0")
     done = arrays["iterations"]
-    if (
-        done.dtype != np.int32
-        or done.shape != images.shape[:1]
-        or not all(0 <= n <= config.iterations for n in done)
-    ):
-        raise UserError(f"iterations are {done}, must be 0 to {config.iterations} of each set")
+    if done.dtype != np.int32 or done.shape != images.shape[:1]:
+        raise UserError(f"iterations are {done.dtype} {done.shape}, expected int32 of each set")
+    if not 0 <= done.min() <= done.max() <= config.iterations:
+        raise UserError(f"iterations must be 0 to {config.iterations}")
     digest = str(about["data"]["train"])
     return Synthetic(images, labels, mean, std, names, done, digest, config)

@@ -5,10 +5,12 @@ metrics until then, with sizes and SHA-256.  So a checkpoint that was cut off, s
 another run is told from a good one before anything in it is read.
 """
 
+import contextlib
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from gm_jax.errors import UserError
 
 KEPT = 2
 """Checkpoints that a run keeps: the last one, and the one before should that be spoiled."""
+
+OVERHEAD = 96 * 1024
+"""Bytes that a checkpoint takes beside its arrays: some ten small files, in blocks of 4 KiB."""
 
 
 def save(run: Path, state: CondenseState, identity: dict[str, Any]) -> None:
@@ -44,7 +49,8 @@ def save(run: Path, state: CondenseState, identity: dict[str, Any]) -> None:
         if not (folder / f"{stray.name.partition('.')[0]}.json").exists():
             _delete(stray)  # what a killed process left
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        _check_room(folder, state)
+        with _checkpointer() as checkpointer:
             checkpointer.save(path.resolve(), args=ocp.args.StandardSave(state))
         flush(run / "metrics.jsonl")
         flush(path)
@@ -123,12 +129,35 @@ def _restored(
         if manifest["metrics"] != _fingerprint(file.read(size)):
             raise ValueError(f"{metrics} was changed")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, start)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         state = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
     if jax.tree.map(jax.typeof, state) != jax.tree.map(jax.typeof, start) or done(state) != number:
         raise ValueError("it holds other arrays than the run has")
     os.truncate(metrics, size)
     return state
+
+
+def _check_room(folder: Path, state: CondenseState) -> None:
+    """Raises `OSError` if the disk is full: threads of Orbax would print tracebacks of that."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD
+    path = folder / "room"
+    try:
+        path.write_bytes(bytes(size))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[ocp.Checkpointer]:
+    """Orbax, without the tracebacks that it logs of all that it raises as well."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            yield checkpointer
+    finally:
+        log.setLevel(level)
 
 
 def _contents(path: Path) -> dict[str, Any]:

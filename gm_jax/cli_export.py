@@ -99,15 +99,15 @@ def _export_pt(command: Export, synthetic: Synthetic) -> None:
     out = command.out
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
-    accuracies = _accuracies(command.run / "evaluation.json")
+    found = accuracies(command.run / "evaluation.json")
     whole = synthetic._replace(images=synthetic.images[synthetic.whole])
     out.parent.mkdir(parents=True, exist_ok=True)
     with artefacts.atomic(out) as draft:
-        pt_file.write(draft, whole, accuracies)
+        pt_file.write(draft, whole, found)
     print(f"{len(whole.images)} sets: {out}")
 
 
-def _accuracies(path: Path) -> dict[str, list[float]]:
+def accuracies(path: Path) -> dict[str, list[float]]:
     """Of networks trained on condensed sets, by architecture; none if they were not evaluated."""
     results = artefacts.read_json(path) if path.exists() else {}
     try:

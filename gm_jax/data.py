@@ -146,7 +146,7 @@ def by_class(
         raise UserError(f"labels must be 0 to {classes - 1}")
     counts = np.bincount(labels, minlength=classes)
     if counts.min() == 0:
-        raise UserError(f"every class of 0..{classes - 1} needs an image; counts are {counts}")
+        raise UserError(f"class {counts.argmin()} of 0..{classes - 1} has no image: each needs one")
     rows = np.zeros((classes, counts.max(), *images.shape[1:]), np.uint8)
     for label, count in enumerate(counts):
         rows[label, :count] = images[labels == label]

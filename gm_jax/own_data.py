@@ -59,7 +59,10 @@ def load_npz(path: Path) -> Dataset:
     classes = int(labels.max()) + 1
     if classes > len(labels):
         raise UserError(f"{path}: labels up to {classes - 1}, but {len(labels)} images")
-    names = tuple(map(str, arrays.get("class_names", range(classes))))
+    named = arrays.get("class_names", np.arange(classes).astype(str))
+    if named.dtype.kind not in "US" or named.ndim != 1:
+        raise UserError(f"{path}: class_names are {named.dtype} {named.shape}, must be [n] strings")
+    names = tuple(map(str, named))
     if len(set(names)) < len(names):
         raise UserError(f"{path}: a class name comes twice in {', '.join(names)}")
     if len(names) < classes:

@@ -41,7 +41,7 @@ def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) 
         OSError: the file cannot be written.
     """
     torch = _torch()
-    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(synthetic.images, -1, 2)))
+    images = torch.from_numpy(np.array(np.moveaxis(synthetic.images, -1, 2), order="C"))
     labels = torch.from_numpy(synthetic.labels.astype(np.int64))
     data = [[of_set.clone(), labels.clone()] for of_set in images]
     with path.open("wb") as file:  # PyTorch's own error, were it to open the file, says less

@@ -52,7 +52,7 @@ def test_the_part_and_the_likely_cause(settings, scale, part, step, cause):
 
 
 def test_images_that_overflow_after_a_finite_loss():
-    """Gradients above 1e-3 times 1e3 times 3.4e38 are beyond float32; the loss before them is not."""
+    """Gradients above 1e-3, times 1e3 times 3.4e38, are beyond float32; the loss is not."""
     huge = optax.chain(optax.scale(-3.4e38), optax.scale(1e3))
     found = located(Config(**SMALL), lambda method: method._replace(image_optimiser=huge))
     assert found == Divergence(0, 0, "images", None, "image_lr")

@@ -1,0 +1,339 @@
+"""Bad inputs by the thousand: each must end in one clear line, or be no worse than a good one.
+
+    python -m experiments.fuzz                  # 500 of each kind
+    python -m experiments.fuzz --examples 20    # what the tests do
+
+Every reader of files gets files that Hypothesis makes up or damages.  It may refuse one with a
+`UserError` of a single line, which the command line shows with exit status 2; or take it, if what
+it read then is valid (a flipped bit that does not matter, arrays that happen to fit, the checkpoint
+before a damaged one).  Anything else is a fault, and shown.
+"""
+
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from gm_jax import artefacts, checkpoints, cli_export, pt_file
+from gm_jax.config import Config, start_runs
+from gm_jax.data import Dataset
+from gm_jax.datasets import load
+from gm_jax.errors import UserError
+from gm_jax.synthetic import Synthetic
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How many bad inputs."""
+
+    examples: int = 500
+    """Of each kind."""
+    seed: int = 0
+    """Of the inputs."""
+
+
+class Kind(NamedTuple):
+    """One way to be given bad input.
+
+    Attributes:
+        inputs: what is drawn.
+        make: `(folder, drawn)`, writes it.
+        read: `folder -> what was read`.
+        valid: whether what was read may be worked with.
+    """
+
+    inputs: st.SearchStrategy
+    make: Callable[[Path, Any], None]
+    read: Callable[[Path], Any]
+    valid: Callable[[Any], bool]
+
+
+class Count(NamedTuple):
+    """How many inputs of a kind were tried, refused, and taken as valid; and what else happened."""
+
+    tried: int
+    refused: int
+    valid: int
+    faults: tuple[str, ...]
+
+
+# --- what is drawn --------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+ARRAYS = hnp.arrays(
+    st.sampled_from(["u1", "i4", "i8", "u8", "f4", "f8", "?", "c8", "U3", "M8[s]", "S2"]),
+    hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=5),
+)
+
+DAMAGE = st.tuples(
+    st.sampled_from(["flip", "cut", "insert", "replace"]),
+    st.floats(0, 1, exclude_max=True),
+    st.binary(min_size=1, max_size=16),
+)
+"""What is done to a file, where in it, with which bytes."""
+
+
+def damaged(contents: bytes, damage: tuple[str, float, bytes]) -> bytes:
+    """A file's bytes after the damage."""
+    how, where, noise = damage
+    at = int(where * len(contents))
+    if how == "cut":
+        return contents[:at]
+    if how == "insert":
+        return contents[:at] + noise + contents[at:]
+    if how == "replace":
+        return contents[:at] + noise + contents[at + len(noise) :]
+    flipped = contents[at] ^ (1 << noise[0] % 8) if contents else 0
+    return contents[:at] + bytes([flipped]) + contents[at + 1 :]
+
+
+# --- the kinds ------------------------------------------------------------------------------------
+
+
+def kinds(good: Path) -> dict[str, Kind]:
+    """Every kind, given a folder of good files to damage; see `good_files`."""
+    digits = load("digits")
+    held = dict(np.load(good / "run" / "synthetic.npz"))
+    about = json.loads(str(held["config"]))
+    own = dict(np.load(good / "own.npz"))
+
+    def damage(name: str) -> Callable[[Path, Any], None]:
+        return lambda folder, drawn: (folder / name).write_bytes(
+            damaged((good / name).read_bytes(), drawn)
+        )
+
+    def arrays(name: str, good_ones: dict) -> Callable[[Path, Any], None]:
+        return lambda folder, drawn: np.savez(folder / name, **good_ones | drawn)
+
+    def other_json(name: str) -> Callable[[Path, Any], None]:
+        return lambda folder, drawn: (folder / "run" / name).write_text(json.dumps(drawn))
+
+    def settings_of(folder: Path, drawn: dict[str, Any]) -> None:
+        changed = about | {"settings": about["settings"] | drawn}
+        np.savez(
+            folder / "run" / "synthetic.npz", **held | {"config": np.array(json.dumps(changed))}
+        )
+
+    def checkpoint_files(folder: Path, drawn: list[tuple[float, tuple]]) -> None:
+        files = sorted(p for p in (folder / "run" / "checkpoints").rglob("*") if p.is_file())
+        for where, damage in drawn:
+            path = files[int(where * len(files))]
+            path.write_bytes(damaged(path.read_bytes(), damage))
+
+    def bomb(folder: Path, drawn: tuple[int, str]) -> None:
+        size, name = drawn
+        with zipfile.ZipFile(folder / "own.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            header = io.BytesIO()
+            shape = {"descr": "|u1", "fortran_order": False, "shape": (size, 1000, 1000)}
+            np.lib.format.write_array_header_1_0(header, shape)
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(1000))
+
+    changed = lambda names: st.dictionaries(st.sampled_from(sorted(names)), ARRAYS, min_size=1)
+    from_run = lambda folder: artefacts.read_synthetic(folder / "run")
+    from_own = lambda folder: load(str(folder / "own.npz"))
+    return {
+        "synthetic.npz, damaged": Kind(DAMAGE, damage("run/synthetic.npz"), from_run, _good_sets),
+        "synthetic.npz, other arrays": Kind(
+            changed(held), arrays("run/synthetic.npz", held), from_run, _good_sets
+        ),
+        "synthetic.npz, other settings": Kind(
+            st.dictionaries(st.sampled_from(sorted(about["settings"])), JSON, min_size=1),
+            settings_of,
+            from_run,
+            _good_sets,
+        ),
+        "config.json, damaged": Kind(
+            DAMAGE,
+            damage("run/config.json"),
+            lambda folder: artefacts.read_about(folder / "run"),
+            lambda found: found["format"] == artefacts.FORMAT,
+        ),
+        "config.json, other JSON": Kind(
+            JSON,
+            other_json("config.json"),
+            lambda folder: artefacts.read_about(folder / "run"),
+            lambda found: found["format"] == artefacts.FORMAT,
+        ),
+        "evaluation.json, other JSON": Kind(
+            st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON})),
+            other_json("evaluation.json"),
+            lambda folder: cli_export.accuracies(folder / "run" / "evaluation.json"),
+            lambda found: all(isinstance(x, float) for xs in found.values() for x in xs),
+        ),
+        "checkpoints, damaged": Kind(
+            st.lists(st.tuples(st.floats(0, 1, exclude_max=True), DAMAGE), min_size=1, max_size=9),
+            checkpoint_files,
+            _restored,
+            lambda state: state is not None and bool(np.isfinite(state.images).all()),
+        ),
+        "own .npz, damaged": Kind(DAMAGE, damage("own.npz"), from_own, _good_data),
+        "own .npz, other arrays": Kind(changed(own), arrays("own.npz", own), from_own, _good_data),
+        "own .npz, a bomb": Kind(
+            st.tuples(st.integers(0, 2**40), st.sampled_from(["images", "labels", "x"])),
+            bomb,
+            from_own,
+            lambda found: False,
+        ),
+        "picture, damaged": Kind(
+            DAMAGE, damage("pictures/a/0.png"), lambda f: load(str(f / "pictures"), 8), _good_data
+        ),
+        ".pt, damaged": Kind(
+            DAMAGE, damage("sets.pt"), lambda f: pt_file.read(f / "sets.pt", digits), _good_sets
+        ),
+        ".pt, other contents": Kind(
+            JSON.map(lambda value: {"data": value}) | JSON,
+            lambda folder, drawn: (folder / "sets.pt").write_bytes(pickle.dumps(drawn, 2)),
+            lambda folder: pt_file.read(folder / "sets.pt", digits),
+            _good_sets,
+        ),
+    }
+
+
+def _restored(folder: Path) -> Any:
+    about = artefacts.read_about(folder / "run")
+    identity = {"settings": about["settings"], "train": about["data"]["train"]}
+    start = start_runs(_config(about), load("digits")).state
+    return checkpoints.restore(folder / "run", start, identity)
+
+
+def _config(about: dict[str, Any]) -> Config:
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
+    return Config(**lists)
+
+
+def _good_sets(found: Synthetic) -> bool:
+    shaped = found.images.dtype == np.float32 and found.images.ndim == 5
+    return shaped and len(found.labels) == found.images.shape[1] and np.isfinite(found.images).all()
+
+
+def _good_data(found: Dataset) -> bool:
+    train = found.train
+    counted = len(train.counts) == len(found.class_names) > 1 and int(train.counts.min()) > 0
+    return counted and train.images.dtype == np.uint8 and len(found.test_labels) > 0
+
+
+def good_files(folder: Path) -> None:
+    """A run with its checkpoints, an own `.npz`, a folder of pictures and, with torch, a `.pt`."""
+    config = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
+    digits = load("digits")
+    about = artefacts.described(config, digits)
+    state = start_runs(config, digits).state
+    run = folder / "run"
+    with artefacts.locked(run):
+        artefacts.create(run, about)
+    identity = {"settings": about["settings"], "train": about["data"]["train"]}
+    for _ in range(2):
+        state = state._replace(iteration=state.iteration + 1)
+        checkpoints.save(run, state, identity)
+    synthetic = Synthetic(
+        np.asarray(state.images).reshape(1, 10, 8, 8, 1),
+        np.arange(10, dtype=np.int32),
+        *(np.asarray(part, np.float32) for part in (digits.train.mean, digits.train.std)),
+        digits.class_names,
+        np.array([3], np.int32),
+        about["data"]["train"],
+        config,
+    )
+    artefacts.write_synthetic(run, synthetic, about)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (20, 6, 6, 3)).astype(np.uint8)
+    np.savez(folder / "own.npz", images=images, labels=np.arange(20) % 2, class_names=["a", "b"])
+    for number, pixels in enumerate(images):
+        path = folder / "pictures" / "ab"[number % 2] / f"{number // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    try:
+        pt_file.write(folder / "sets.pt", synthetic, {"convnet": [0.5]})
+    except UserError:
+        print("no PyTorch here: .pt files are left out", file=sys.stderr)
+
+
+# --- trying them ----------------------------------------------------------------------------------
+
+
+def tried(kind: Kind, good: Path, examples: int, number: int) -> Count:
+    """How a kind went; each input is in a fresh copy of the good files."""
+    outcomes: list[str] = []
+
+    @seed(number)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(kind.inputs)
+    def one(drawn: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder) / "files"
+            shutil.copytree(good, here)
+            kind.make(here, drawn)
+            outcomes.append(_outcome(kind, here, drawn))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged pictures, and numbers that overflow
+        one()
+    faults = tuple(dict.fromkeys(o for o in outcomes if o not in ("refused", "valid")))
+    return Count(len(outcomes), outcomes.count("refused"), outcomes.count("valid"), faults)
+
+
+def _outcome(kind: Kind, folder: Path, drawn: Any) -> str:
+    try:
+        found = kind.read(folder)
+    except UserError as error:
+        one_line = str(error) and len(str(error).splitlines()) == 1
+        return "refused" if one_line else f"not one line: {str(error)!r:.200} ({drawn!r:.200})"
+    except Exception as error:
+        return f"{type(error).__name__}: {error!s:.200} ({drawn!r:.200})"
+    return "valid" if kind.valid(found) else f"taken though it is bad: {drawn!r:.200}"
+
+
+def counts(chosen: Settings) -> Iterator[tuple[str, Count]]:
+    """Each kind's name and how it went."""
+    with tempfile.TemporaryDirectory() as folder:
+        good = Path(folder)
+        good_files(good)
+        for name, kind in kinds(good).items():
+            if name.startswith(".pt") and not (good / "sets.pt").exists():
+                continue
+            yield name, tried(kind, good, chosen.examples, chosen.seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status, 1 if there was a fault."""
+    chosen = tyro.cli(Settings, description=__doc__, args=arguments)
+    total, faults = 0, 0
+    print("| input | tried | one clear line | taken, and valid | faults |\n|---|---|---|---|---|")
+    for name, count in counts(chosen):
+        cells = (name, count.tried, count.refused, count.valid, len(count.faults))
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        for fault in count.faults:
+            print(f"  {name}: {fault}", file=sys.stderr)
+        total, faults = total + count.tried, faults + len(count.faults)
+    print(f"\n{total} bad inputs, {faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
