@@ -13,7 +13,8 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or a folder and all in it, is on the disk itself."""
-    if path.is_dir():
-        for name in path.iterdir():
-            flush(name)
+    """Waits until a file's contents, or a folder's names, are on the disk itself."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,10 +97,13 @@ def _is_ours(folder: Path) -> bool:
 
 
 def create(folder: Path, about: dict[str, Any]) -> None:
-    """The files that a run begins with; a finished run that is there is set aside."""
+    """The files that a run begins with; a finished run that is there is set aside.
+
+    config.json, by which a run folder is known, is there at every moment.
+    """
     if finished(folder):
-        set_aside(folder)
-    discard(folder)
+        _set_aside(folder)
+    discard(folder, FILES[1:])
     write_json(folder / "config.json", about)
     (folder / "metrics.jsonl").touch()
 
@@ -112,12 +113,14 @@ def finished(folder: Path) -> bool:
     return (folder / "synthetic.npz").exists()
 
 
-def set_aside(folder: Path) -> None:
+def _set_aside(folder: Path) -> None:
     """Moves a finished run's files into `replaced/`, the one last that makes it a finished run."""
     aside = folder / "replaced"
     aside.mkdir(exist_ok=True)
-    discard(aside)
-    for name in FILES:
+    if finished(aside):  # else it is this run, cut off while it was moved
+        discard(aside)
+    shutil.copyfile(folder / "config.json", aside / "config.json")
+    for name in FILES[1:]:
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
 
@@ -125,14 +128,14 @@ def set_aside(folder: Path) -> None:
 def drop_replaced(folder: Path) -> None:
     """Deletes the run that was set aside."""
     aside = folder / "replaced"
-    if aside.exists():
-        discard(aside)
+    discard(aside)
+    with contextlib.suppress(OSError):  # there is none, or somebody keeps other files in it
         aside.rmdir()
 
 
-def discard(folder: Path) -> None:
-    """Deletes a run's files, and nothing else."""
-    for name in FILES:
+def discard(folder: Path, names: Sequence[str] = FILES) -> None:
+    """Deletes a run's files, and nothing else; the one first that makes it a finished run."""
+    for name in reversed(names):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -52,8 +52,8 @@ def save(run: Path, state: CondenseState, identity: dict[str, Any]) -> None:
         _check_room(folder, state)
         with _checkpointer() as checkpointer:
             checkpointer.save(path.resolve(), args=ocp.args.StandardSave(state))
-        flush(run / "metrics.jsonl")
-        flush(path)
+        for written in (run / "metrics.jsonl", path, *path.rglob("*")):
+            flush(written)
         metrics = _fingerprint((run / "metrics.jsonl").read_bytes())
         manifest = {"identity": identity, "metrics": metrics, "files": _contents(path)}
         write_json(_manifest(folder, number), manifest)
@@ -61,8 +61,9 @@ def save(run: Path, state: CondenseState, identity: dict[str, Any]) -> None:
         _delete(path)
         reason = error.strerror if isinstance(error, OSError) else _first_line(error)
         raise OSError(f"checkpoint {path} cannot be written: {reason}") from error
-    for old in numbers(run)[:-KEPT]:
-        _drop(folder, old)
+    kept = [saved for saved in numbers(run) if saved <= number][-KEPT:]
+    for other in set(numbers(run)) - set(kept):
+        _drop(folder, other)  # those of a higher number were passed over
 
 
 def restore(

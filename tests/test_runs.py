@@ -198,6 +198,29 @@ def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, interrupt,
     assert artefacts.read_synthetic(folder).config.seed == 9
 
 
+@pytest.mark.parametrize("moves", range(5))
+def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, monkeypatch, moves):
+    """After any number of its files were moved, the next attempt has it whole in replaced/."""
+    folder, replace = tmp_path / "run", os.replace
+    shutil.copytree(unbroken, folder)
+    about, left = artefacts.read_about(folder), [moves]
+
+    def cut_off(*paths):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("cut off")
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(OSError, match="cut off"):
+            artefacts.create(folder, about)
+    assert artefacts.finished(folder) or artefacts.finished(folder / "replaced")
+    with artefacts.locked(folder):
+        artefacts.create(folder, about)
+    assert results(folder / "replaced") == results(unbroken)
+
+
 # --- no room --------------------------------------------------------------------------------------
 
 
