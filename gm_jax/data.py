@@ -159,6 +159,14 @@ def by_class(
     )
 
 
+def place_in_class(labels: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """0, 1, 2, ... for the images of each class, in their order."""
+    place = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        place[labels == label] = np.arange(np.sum(labels == label))
+    return place
+
+
 def _measure(images: UInt8[np.ndarray, "n h w channel"]) -> tuple[np.ndarray, np.ndarray]:
     pixels = images.astype(np.float64) / 255
     std = pixels.std((0, 1, 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gm_jax import tfds
-from gm_jax.data import Dataset, by_class
+from gm_jax.data import Dataset, by_class, place_in_class
 from gm_jax.errors import UserError
 from gm_jax.own_data import load_folder, load_npz
 
@@ -15,12 +15,9 @@ IMAGE_SIZE = 32
 """Height and width of a folder's pictures, if nobody says."""
 
 
-def _split_rows(images: np.ndarray, labels: np.ndarray, train: int, classes: int):
+def _split_rows(images: np.ndarray, labels: np.ndarray, train: int):
     """The first `train` images of each class, and the rest."""
-    position = np.zeros(len(labels), int)
-    for label in range(classes):
-        position[labels == label] = np.arange(np.sum(labels == label))
-    first = position < train
+    first = place_in_class(labels) < train
     return images[first], labels[first], images[~first], labels[~first].astype(np.int32)
 
 
@@ -30,7 +27,7 @@ def load_digits() -> Dataset:
 
     bunch = sklearn_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140, 10)
+    x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140)
     names = tuple(str(d) for d in range(10))
     return Dataset("digits", names, by_class(x, y, 10), test_x, test_y)
 
@@ -44,7 +41,7 @@ def load_mnist5k() -> Dataset:
     with importlib.resources.as_file(file) as path:
         table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     pixels, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
-    x, y, test_x, test_y = _split_rows(pixels, labels, 400, 10)
+    x, y, test_x, test_y = _split_rows(pixels, labels, 400)
     names = tuple(str(d) for d in range(10))
     train = by_class(x, y, 10, ((0.1307,), (0.3081,)))
     return Dataset("mnist5k", names, train, test_x, test_y, handwritten_digits=True)

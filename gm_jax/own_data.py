@@ -7,7 +7,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
 from gm_jax.archives import read_npz
-from gm_jax.data import Dataset, by_class
+from gm_jax.data import Dataset, by_class, place_in_class
 from gm_jax.errors import UserError
 
 HELD_OUT = 5
@@ -79,10 +79,7 @@ def hold_out(
     images: UInt8[np.ndarray, "n h w channel"], labels: Shaped[np.ndarray, " n"]
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """(train, test), each images and labels: every fifth of a class is test, in their order."""
-    place = np.zeros(len(labels), int)
-    for label in np.unique(labels):
-        place[labels == label] = np.arange(np.sum(labels == label))
-    test = place % HELD_OUT == HELD_OUT - 1
+    test = place_in_class(labels) % HELD_OUT == HELD_OUT - 1
     return (images[~test], labels[~test]), (images[test], labels[test])
 
 

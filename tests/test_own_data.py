@@ -132,7 +132,7 @@ GOOD = {"images": np.zeros((10, 2, 2), np.uint8), "labels": np.repeat([0, 1], 5)
         ({"labels": np.zeros(9, int)}, "(9,)"),
         ({"labels": np.zeros(10, int) - 1}, "0 or more"),
         ({"labels": np.zeros(10, int)}, "two classes at least"),
-        ({"labels": np.repeat([0, 2], 5)}, "every class"),
+        ({"labels": np.repeat([0, 2], 5)}, "each needs one"),
         ({"class_names": np.array(["one", "one"])}, "comes twice"),
         ({"class_names": np.array(["one"])}, "1 class_names, labels up to 1"),
         ({"images": np.array([{}] * 10)}, "cannot be read as an .npz of plain arrays"),
