@@ -211,14 +211,8 @@ def kinds(good: Path) -> dict[str, Kind]:
 
 def _restored(folder: Path) -> Any:
     about = artefacts.read_about(folder / "run")
-    identity = {"settings": about["settings"], "train": about["data"]["train"]}
-    start = start_runs(_config(about), load("digits")).state
-    return checkpoints.restore(folder / "run", start, identity)
-
-
-def _config(about: dict[str, Any]) -> Config:
-    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
-    return Config(**lists)
+    start = start_runs(artefacts.config_from(about), load("digits")).state
+    return checkpoints.restore(folder / "run", start, checkpoints.identity(about))
 
 
 def _good_sets(found: Synthetic) -> bool:
@@ -241,17 +235,16 @@ def good_files(folder: Path) -> None:
     run = folder / "run"
     with artefacts.locked(run):
         artefacts.create(run, about)
-    identity = {"settings": about["settings"], "train": about["data"]["train"]}
     for _ in range(2):
         state = state._replace(iteration=state.iteration + 1)
-        checkpoints.save(run, state, identity)
+        checkpoints.save(run, state, checkpoints.identity(about))
     synthetic = Synthetic(
         np.asarray(state.images).reshape(1, 10, 8, 8, 1),
         np.arange(10, dtype=np.int32),
         *(np.asarray(part, np.float32) for part in (digits.train.mean, digits.train.std)),
         digits.class_names,
         np.array([3], np.int32),
-        about["data"]["train"],
+        about["data"],
         config,
     )
     artefacts.write_synthetic(run, synthetic, about)

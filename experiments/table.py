@@ -1,6 +1,7 @@
 """The command line that the tables share."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -45,7 +46,10 @@ def main(
     except (UserError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, StoppedError):
+    except StoppedError as error:
+        print(f"{name}: {error}; the same command goes on from there", file=sys.stderr)
+        return 128 + signal.Signals[error.signal]
+    except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
     return 0

@@ -32,6 +32,9 @@ FORMAT = 3
 
 FILES = ("config.json", "metrics.jsonl", "grid.png", "evaluation.json", "synthetic.npz")
 
+DRAFTS = ".*.draft*"
+"""Names of files that are being written."""
+
 LOCK = ".lock"
 """Held by the process that writes into a run folder."""
 
@@ -74,14 +77,16 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not _is_ours(folder):
-            raise UserError(f"--out {folder} is not empty and holds no run: name another folder")
+            raise UserError(f"{folder} is not empty and holds no run: name another folder")
         lock = filelock.FileLock(folder / LOCK)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(f"{folder} is in use by another gm-jax: wait, or name another") from error
     except OSError as error:
-        raise UserError(f"--out {folder} cannot be written: {error.strerror}") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     try:
+        for draft in folder.glob(DRAFTS):
+            draft.unlink()  # a killed process left it
         yield
     finally:
         lock.release()
@@ -89,10 +94,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is empty, or its config.json is a run's: others have files of that name."""
-    names = {path.name for path in folder.iterdir()} - {LOCK}
+    drafts = {path.name for path in folder.glob(DRAFTS)}
+    if not {path.name for path in folder.iterdir()} - drafts - {LOCK}:
+        return True
     try:
-        return not names or {"format", "settings"} <= set(read_json(folder / "config.json"))
-    except UserError:
+        return {"format", "settings"} <= set(read_json(folder / "config.json"))
+    except (UserError, TypeError):
         return False
 
 
@@ -106,6 +113,7 @@ def create(folder: Path, about: dict[str, Any]) -> None:
     discard(folder, FILES[1:])
     write_json(folder / "config.json", about)
     (folder / "metrics.jsonl").touch()
+    flush(folder)
 
 
 def finished(folder: Path) -> bool:
@@ -128,7 +136,7 @@ def _set_aside(folder: Path) -> None:
 def drop_replaced(folder: Path) -> None:
     """Deletes the run that was set aside."""
     aside = folder / "replaced"
-    discard(aside)
+    discard(aside, (*FILES, LOCK))
     with contextlib.suppress(OSError):  # there is none, or somebody keeps other files in it
         aside.rmdir()
 
@@ -207,8 +215,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     about = read_json(path)
     try:
-        _config_from(about)
-        _ = (about["data"]["train"], *about["versions"], *about["continued"])
+        config_from(about)
+        _check_about(about)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:
@@ -216,7 +224,18 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _config_from(about: dict[str, Any]) -> Config:
+def _check_about(about: dict[str, Any]) -> None:
+    """Raises an exception of some kind unless all is there that `described` writes."""
+    if not isinstance(about["continued"], list):
+        raise TypeError("continued is no list")
+    for ran in (about, *about["continued"]):
+        _ = ({**ran["versions"], **ran["platform"]}, ran["commit"])
+    if not all(isinstance(about["data"][part], str) for part in ("name", "train", "test")):
+        raise TypeError("data are no strings")
+
+
+def config_from(about: dict[str, Any]) -> Config:
+    """The settings that config.json tells; `UserError`, or another exception, if they are none."""
     if about["format"] != FORMAT:
         raise UserError(f"format {about['format']}, this version reads {FORMAT}")
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
@@ -251,7 +270,8 @@ def read_synthetic(folder: Path) -> Synthetic:
 
 def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
     about = json.loads(str(arrays["config"]))
-    config = _config_from(about)
+    config = config_from(about)
+    _check_about(about)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])
     expected = (len(sets(config)), len(names) * config.ipc)
@@ -272,5 +292,4 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
         raise UserError(f"iterations are {done.dtype} {done.shape}, expected int32 of each set")
     if not 0 <= done.min() <= done.max() <= config.iterations:
         raise UserError(f"iterations must be 0 to {config.iterations}")
-    digest = str(about["data"]["train"])
-    return Synthetic(images, labels, mean, std, names, done, digest, config)
+    return Synthetic(images, labels, mean, std, names, done, about["data"], config)

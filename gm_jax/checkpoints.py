@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,12 @@ from gm_jax.errors import UserError
 KEPT = 2
 """Checkpoints that a run keeps: the last one, and the one before should that be spoiled."""
 
+MANIFEST = re.compile(r"[0-9]{7}\.json")
+"""Names of manifests."""
+
+LEFT = re.compile(r"\.?([0-9]{7})($|\.)|room$")
+"""How names begin that this room gives to checkpoints, drafts, and Orbax to its drafts."""
+
 OVERHEAD = 96 * 1024
 """Bytes that a checkpoint takes beside its arrays: some ten small files, in blocks of 4 KiB."""
 
@@ -38,20 +46,19 @@ def save(run: Path, state: CondenseState, identity: dict[str, Any]) -> None:
         identity: the settings and data of the run, in JSON's types: what `restore` compares.
 
     Raises:
-        OSError: it cannot be written; earlier ones are as they were.
+        OSError: it cannot be written; those of lower numbers are as they were.
     """
     folder = run / "checkpoints"
     number = done(state)
     path = folder / f"{number:07}"
-    folder.mkdir(exist_ok=True)
-    _drop(folder, number)
-    for stray in list(folder.iterdir()):
-        if not (folder / f"{stray.name.partition('.')[0]}.json").exists():
-            _delete(stray)  # what a killed process left
     try:
+        folder.mkdir(exist_ok=True)
+        flush(run)
+        _drop(folder, number)
+        _sweep(folder)
         _check_room(folder, state)
-        with _checkpointer() as checkpointer:
-            checkpointer.save(path.resolve(), args=ocp.args.StandardSave(state))
+        with _orbax(folder) as (checkpointer, same_folder):
+            checkpointer.save(same_folder / path.name, args=ocp.args.StandardSave(state))
         for written in (run / "metrics.jsonl", path, *path.rglob("*")):
             flush(written)
         metrics = _fingerprint((run / "metrics.jsonl").read_bytes())
@@ -98,8 +105,13 @@ def restore(
 
 def numbers(run: Path) -> list[int]:
     """Iterations that checkpoints of a run folder were taken after, ascending."""
-    names = (path.stem for path in (run / "checkpoints").glob("*.json"))
-    return sorted(int(name) for name in names if name.isdecimal())
+    names = (path.name for path in (run / "checkpoints").glob("*.json"))
+    return sorted(int(name[:7]) for name in names if MANIFEST.fullmatch(name))
+
+
+def identity(about: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run this run, of what its config.json says: settings and training data."""
+    return {"settings": about["settings"], "train": about["data"]["train"]}
 
 
 def discard(run: Path) -> None:
@@ -107,7 +119,10 @@ def discard(run: Path) -> None:
     folder = run / "checkpoints"
     for number in numbers(run):
         _drop(folder, number)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir():
+        _sweep(folder)
+        with contextlib.suppress(OSError):  # somebody keeps other files in it
+            folder.rmdir()
 
 
 def done(state: CondenseState) -> int:
@@ -130,8 +145,10 @@ def _restored(
         if manifest["metrics"] != _fingerprint(file.read(size)):
             raise ValueError(f"{metrics} was changed")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, start)
-    with _checkpointer() as checkpointer:
-        state = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
+    with _orbax(folder) as (checkpointer, same_folder):
+        state = checkpointer.restore(
+            same_folder / path.name, args=ocp.args.StandardRestore(abstract)
+        )
     if jax.tree.map(jax.typeof, state) != jax.tree.map(jax.typeof, start) or done(state) != number:
         raise ValueError("it holds other arrays than the run has")
     os.truncate(metrics, size)
@@ -149,16 +166,32 @@ def _check_room(folder: Path, state: CondenseState) -> None:
 
 
 @contextlib.contextmanager
-def _checkpointer() -> Iterator[ocp.Checkpointer]:
-    """Orbax, without the tracebacks that it logs of all that it raises as well."""
+def _orbax(folder: Path) -> Iterator[tuple[ocp.Checkpointer, Path]]:
+    """Orbax, and another name of the folder: in `[`, `\\` or `gs:` it would see more than a name.
+
+    Quiet: it logs a traceback of all that it raises as well.
+    """
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            yield checkpointer
+        with (
+            tempfile.TemporaryDirectory() as plain,
+            ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer,
+        ):
+            same_folder = Path(plain) / "checkpoints"
+            same_folder.symlink_to(folder.resolve(), target_is_directory=True)
+            yield checkpointer, same_folder
     finally:
         log.setLevel(level)
+
+
+def _sweep(folder: Path) -> None:
+    """Deletes what a killed process left: checkpoints without a manifest, and drafts."""
+    for path in list(folder.iterdir()):
+        number = LEFT.match(path.name)
+        if number and not (folder / f"{number[1]}.json").exists():
+            _delete(path)
 
 
 def _contents(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gm_jax.cli_condense import Condense, condense
 from gm_jax.cli_evaluate import Evaluate, evaluate
 from gm_jax.cli_export import Export, Show, export, show
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.terminal import say
 
 Command = (
     Annotated[Condense, tyro.conf.subcommand("condense")]
@@ -76,5 +77,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _ended(why: str, status: int) -> int:
     """Says why on one line, whatever names it quotes; returns the status."""
-    print("gm-jax:", " ".join(why.splitlines()), file=sys.stderr)
+    say(f"gm-jax: {' '.join(why.splitlines())}")
     return status

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from gm_jax.config import MOST, Config, check, check_with, sets, start_runs
 from gm_jax.data import Dataset
 from gm_jax.datasets import load, located
 from gm_jax.errors import StoppedError, UserError
-from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset, swept
+from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset, explain, swept
 from gm_jax.terminal import progress, say
 
 
@@ -68,8 +69,7 @@ def condense(command: Condense) -> None:
         if command.resume and _began(command.out):
             _refuse_others(command.out, about)
             if artefacts.finished(command.out):
-                checkpoints.discard(command.out)
-                say(f"{command.out} is finished: nothing to resume")
+                _leave(command.out)
                 return
             state = _restored(command.out, config, dataset, about)
         elif not (command.resume or command.replace):
@@ -81,8 +81,12 @@ def condense(command: Condense) -> None:
             else:
                 about = _continued(command.out, about, checkpoints.done(state))
             _work(command, config, dataset, about, state)
+        except DivergedError as error:
+            error.args = (explain(error, dataset),)  # all is saved by now, and this takes a while
+            raise
         except OSError as error:
             raise _unwritten(command.out, error) from error
+    print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
 
 
 def _check_condense(command: Condense) -> None:
@@ -101,6 +105,16 @@ def _began(folder: Path) -> bool:
     if not began:
         say(f"{folder} holds nothing to resume: beginning")
     return began
+
+
+def _leave(folder: Path) -> None:
+    """A finished run as it is, but for what a kill at its very end left lying about."""
+    checkpoints.discard(folder)
+    artefacts.drop_replaced(folder)
+    synthetic = artefacts.read_synthetic(folder)
+    if len(synthetic.whole) < len(synthetic.images):
+        raise DivergedError(synthetic)
+    say(f"{folder} is finished: nothing to resume")
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -143,19 +157,15 @@ def _restored(
     folder: Path, config: Config, dataset: Dataset, about: dict[str, Any]
 ) -> CondenseState | None:
     start = start_runs(config, dataset).state
-    state = checkpoints.restore(folder, start, _identity(about), say)
+    state = checkpoints.restore(folder, start, checkpoints.identity(about), say)
     number = 0 if state is None else checkpoints.done(state)
     say(f"{folder} goes on at iteration {number} of {config.iterations}")
     return state
 
 
-def _identity(about: dict[str, Any]) -> dict[str, Any]:
-    return {"settings": about["settings"], "train": about["data"]["train"]}
-
-
 def _unwritten(folder: Path, error: OSError) -> UserError:
     saved = checkpoints.numbers(folder)
-    kept = f"; {saved[-1]} iterations are kept: make room, then add --resume" if saved else ""
+    kept = f"; {saved[-1]} iterations are kept: mend that, then add --resume" if saved else ""
     return UserError(f"{folder} cannot be written: {error.strerror or error}{kept}")
 
 
@@ -180,8 +190,7 @@ def _work(
         except DivergedError as error:
             _finish(command.out, error.synthetic, about)
             raise
-    _finish(command.out, synthetic, about)
-    print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
+        _finish(command.out, synthetic, about)
 
 
 @dataclasses.dataclass
@@ -213,7 +222,7 @@ class Saver:
 
     def save(self, state: CondenseState) -> None:
         """Saves; raises `StoppedError` if a signal came."""
-        checkpoints.save(self.folder, state, _identity(self.about))
+        checkpoints.save(self.folder, state, checkpoints.identity(self.about))
         self.last, self.since = time.monotonic(), 0
         if name := self.stopped():
             number, total = checkpoints.done(state), self.about["settings"]["iterations"]
@@ -227,14 +236,15 @@ def _finish(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -> None:
         plots.save_grid(draft, synthetic, 0)
     artefacts.write_synthetic(folder, synthetic, about)
     checkpoints.discard(folder)
-    artefacts.drop_replaced(folder)
+    if synthetic.whole:  # else the run before is the only one with a result
+        artefacts.drop_replaced(folder)
 
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], str | None]]:
     """While it lasts, SIGTERM and Ctrl-C only leave their name with the function given.
 
-    The second one does what it always does.
+    The second one does what it always does; those that are ignored (nohup) stay so.
     """
     came: list[str] = []
     before: dict[int, Any] = {}
@@ -246,11 +256,13 @@ def stopping() -> Iterator[Callable[[], str | None]]:
     def handle(number: int, _: Any) -> None:
         came.append(signal.Signals(number).name)
         restore()
-        say("finishing this iteration; once more to leave at once")
+        with contextlib.suppress(OSError):  # print may be at work already, or nobody listen
+            os.write(2, b"\nfinishing this iteration; once more to leave at once\n")
 
     if threading.current_thread() is threading.main_thread():  # else none can be set
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
     try:
         yield lambda: came[0] if came else None
     finally:
@@ -268,8 +280,12 @@ def _print_memory(memory: Memory) -> None:
 
 def _seconds(folder: Path) -> float:
     """Seconds that the iterations took which are behind a resumed run."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return json.loads(lines[-1])["seconds"] if lines else 0.0
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text().splitlines()
+        return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: start anew with --replace") from error
 
 
 class Rows(NamedTuple):

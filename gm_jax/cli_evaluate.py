@@ -133,11 +133,11 @@ def _compare(run: Path, synthetic: Synthetic, dataset: Dataset) -> None:
     ):
         if held != found:
             raise UserError(f"{run} holds {what} {held}, {dataset.name} has {found}")
-    found = provenance.data(dataset)["train"]
-    if found != synthetic.data:
+    now = provenance.data(dataset)
+    if changed := [part for part in ("train", "test") if now[part] != synthetic.data[part]]:
         say(
-            f"{run} is evaluated on other data than it was condensed from: {dataset.name} has "
-            f"training images {found[:12]}, not {synthetic.data[:12]} (SHA-256)"
+            f"{run} is evaluated on other data than it was condensed from: of {dataset.name}, "
+            f"the {' and '.join(changed)} images are others"
         )
 
 

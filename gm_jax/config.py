@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -190,6 +191,9 @@ def check(config: Config) -> None:
             raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
     for field in COUNTS:
         _require(config, field, lambda n: 1 <= n <= MOST, f"1 to {MOST}")
+    _require(config, "depth", lambda n: n <= 100, "1 to 100")
+    if config.seeds * math.prod(len(getattr(config, field) or "1") for field in SWEPT) > MOST:
+        raise UserError(f"seeds and swept values make more than {MOST} sets")
     _require(config, "image_size", lambda n: 4 <= n <= 1024, "4 to 1024")
     _require(config, "outer_steps", lambda n: 1 <= n <= MOST, f"1 to {MOST}")
     for field in ("inner_epochs", "microbatch", "class_chunk", "seed_chunk"):

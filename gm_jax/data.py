@@ -3,6 +3,7 @@
 Pixels stay uint8 until a batch is drawn; networks see `(pixel / 255 - mean) / std`.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
+from gm_jax.archives import memory_size
 from gm_jax.errors import UserError
 
 
@@ -147,6 +149,12 @@ def by_class(
     counts = np.bincount(labels, minlength=classes)
     if counts.min() == 0:
         raise UserError(f"class {counts.argmin()} of 0..{classes - 1} has no image: each needs one")
+    padded = classes * int(counts.max()) * math.prod(images.shape[1:])
+    if padded > memory_size() // 2:
+        raise UserError(
+            f"{classes} classes padded to the largest one's {counts.max()} images take "
+            f"{padded / 2**30:.0f} GiB: more than half of this machine's memory"
+        )
     rows = np.zeros((classes, counts.max(), *images.shape[1:]), np.uint8)
     for label, count in enumerate(counts):
         rows[label, :count] = images[labels == label]

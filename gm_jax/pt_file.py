@@ -60,6 +60,9 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
         check_zip(path)
         with torch.serialization.safe_globals(NUMBERS):
             held = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing
+        for tensor in (part for pair in held["data"] for part in pair):
+            if tensor.nbytes > tensor.untyped_storage().nbytes():
+                raise ValueError("a tensor that repeats its contents")
         pairs = [(np.asarray(x.detach()), np.asarray(y.detach())) for x, y in held["data"]]
     except UserError:
         raise

@@ -1,7 +1,7 @@
 """Condensed sets: what a run ends with, and the one call that makes them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,8 +36,8 @@ class Synthetic(NamedTuple):
         std: float32 `[channel]`.
         class_names: C strings.
         iterations: int32 `[sets]`, done; a set that diverged has fewer than `config.iterations`.
-        data: SHA-256 of the training images that they were condensed from (`provenance.data`);
-            `None` if unknown.
+        data: digests of the data set that they were condensed from, `provenance.data`; `None` if
+            unknown.
         config: the settings they were condensed with.
     """
 
@@ -47,7 +47,7 @@ class Synthetic(NamedTuple):
     std: Float[np.ndarray, " channel"]
     class_names: tuple[str, ...]
     iterations: Int[np.ndarray, " sets"]
-    data: str | None
+    data: dict[str, Any] | None
     config: Config
 
     @property
@@ -57,15 +57,24 @@ class Synthetic(NamedTuple):
 
 
 class DivergedError(UserError):
-    """Sets that stopped being finite.
+    """Sets that stopped being finite; `explain` tells why.
 
     Attributes:
         synthetic: all sets; those that diverged are their last good state.
+        state: of all runs.
     """
 
-    def __init__(self, says: str, synthetic: Synthetic):
-        super().__init__(says)
+    def __init__(self, synthetic: Synthetic, state: CondenseState | None = None):
+        ended = {
+            at: int(number)
+            for at, number in enumerate(synthetic.iterations)
+            if at not in synthetic.whole
+        }
+        said = ", ".join(f"set {at} at iteration {number}" for at, number in ended.items())
+        others = "; the other sets are finished" if synthetic.whole else ""
+        super().__init__(f"diverged: {said}{others}")
         self.synthetic = synthetic
+        self.state = state
 
 
 class Watch(NamedTuple):
@@ -119,7 +128,7 @@ def condense_dataset(
         runs = runs._replace(state=state)
     synthetic = _synthetic(config, dataset, state)
     if len(synthetic.whole) < len(done):
-        raise DivergedError(_explained(config, dataset, state), synthetic)
+        raise DivergedError(synthetic, state)
     return synthetic
 
 
@@ -132,7 +141,7 @@ def _synthetic(config: Config, dataset: Dataset, state: CondenseState) -> Synthe
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
         iterations=np.asarray(state.iteration),
-        data=provenance.data(dataset)["train"],
+        data=provenance.data(dataset),
         config=config,
     )
 
@@ -140,31 +149,32 @@ def _synthetic(config: Config, dataset: Dataset, state: CondenseState) -> Synthe
 # --- what went wrong ------------------------------------------------------------------------------
 
 
-def _explained(config: Config, dataset: Dataset, state: CondenseState) -> str:
-    """What is known of every set that diverged, in one line."""
-    keys = start_runs(config, dataset).keys
-    said = []
-    for at, (seed, rates) in enumerate(sets(config)):
-        of_set = jax.tree.map(lambda a, at=at: a[at], state)
-        if of_set.iteration == config.iterations:
-            continue
-        method = build_method(config, dataset, rates)
-        found = locate(method, keys[at], dataset.train, of_set)
-        said.append(f"set {at} (seed {seed}) {_said(found, int(of_set.iteration), rates)}")
-    kept = "" if len(said) == len(state.iteration) else "; the other sets are finished"
-    return "; ".join(said) + kept
+def explain(error: DivergedError, dataset: Dataset) -> str:
+    """Why the first set diverged that did, in one line; its last iteration is done again for that.
+
+    Args:
+        error: of `condense_dataset`.
+        dataset: what was condensed.
+    """
+    config = error.synthetic.config
+    at = min(set(range(len(error.synthetic.images))) - set(error.synthetic.whole))
+    seed, rates = sets(config)[at]
+    of_set = jax.tree.map(lambda a: a[at], error.state)
+    key = start_runs(config, dataset).keys[at]
+    found = locate(build_method(config, dataset, rates), key, dataset.train, of_set)
+    return f"{error}; set {at} (seed {seed}): {_said(found, rates)}"
 
 
-def _said(found: Divergence | None, iteration: int, rates: Rates) -> str:
+def _said(found: Divergence | None, rates: Rates) -> str:
     if found is None:
-        return f"was not finite at iteration {iteration}, and was when that was done again"
+        return "when its last iteration was done again, all was finite"
     what = "images" if found.part == "images" else f"{found.part} loss"
     tensor = f" (tensor {found.tensor})" if found.tensor else ""
-    where = f"at iteration {found.iteration}, outer step {found.step}"
     value = getattr(rates, found.cause)
     than = "" if value is None else f" than {value:g}"
     flag = "--" + found.cause.replace("_", "-")
-    return f"diverged {where}: the {what}{tensor} is not finite: try a smaller {flag}{than}"
+    where = f"outer step {found.step} of iteration {found.iteration}"
+    return f"the {what}{tensor} is not finite in {where}: try a smaller {flag}{than}"
 
 
 def swept(config: Config, rates: Rates) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What is shown while the work goes on: lines and a bar, on standard error."""
 
+import contextlib
 import io
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 def say(line: str) -> None:
-    """A line, at once."""
-    print(line, file=sys.stderr, flush=True)
+    """A line, at once; if nobody listens any more, the work goes on without."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def progress(total: int, unit: str, done: int = 0) -> tqdm:

@@ -11,7 +11,7 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
 from experiments import faults, fuzz
-from gm_jax import archives, checkpoints
+from gm_jax import archives, checkpoints, data
 from gm_jax.cli_export import folder_names
 
 
@@ -70,6 +70,21 @@ def test_a_bomb_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was read"))
     command = ["condense", "--dataset", tmp_path / "bomb.npz", "--out", tmp_path / "run"]
     assert_refused(gm_jax(*command), "bomb.npz", "would expand to", "memory")
+
+
+def test_sizes_that_only_multiply_are_refused(tmp_path, monkeypatch):
+    """2,000 classes of one image but for one of 2,000: padded, 4 million images of 64 bytes."""
+    labels = np.concatenate([np.arange(2000), np.zeros(1999, int)])
+    images = np.zeros((len(labels), 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    monkeypatch.setattr(data, "memory_size", lambda: 2 * 10**8)
+    command = ["condense", "--dataset", tmp_path / "own.npz", "--out", tmp_path / "run"]
+    assert_refused(gm_jax(*command), "2000 classes padded to", "memory")
+    rates = [str(0.001 * n) for n in range(1, 1100)]
+    many = ["--seeds", 1000, "--image-lr", *rates, "--out", tmp_path / "run"]
+    assert_refused(gm_jax("condense", *many), "more than 1000000 sets")
+    deep = ["--depth", 101, "--pooling", "none", "--out", tmp_path / "run"]
+    assert_refused(gm_jax("condense", *deep), "--depth 101: must be 1 to 100")
 
 
 def test_nothing_pickled_is_executed(tmp_path):

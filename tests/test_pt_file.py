@@ -27,7 +27,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     about = artefacts.described(config, load("digits"))
     done = np.ones(2, np.int32)
-    synthetic = Synthetic(images, labels, *statistics, names, done, about["data"]["train"], config)
+    synthetic = Synthetic(images, labels, *statistics, names, done, about["data"], config)
     with artefacts.locked(folder):
         artefacts.create(folder, about)
         artefacts.write_synthetic(folder, synthetic, about)
@@ -138,3 +138,12 @@ def test_without_torch_one_line_says_so(run, tmp_path, monkeypatch):
     status, _, err = gm_jax("export", run, "--to", "pt", "--out", tmp_path / "a.pt")
     assert (status, err) == (2, "gm-jax: .pt files need PyTorch: pip install torch\n")
     assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_tensor_that_only_claims_its_size_is_refused(tmp_path):
+    """One number with strides of 0, said to be 10^9 images: 4 bytes on the disk."""
+    images, labels = torch.zeros(1).expand(10**9, 1, 8, 8), torch.zeros(1).expand(10**9)
+    torch.save({"data": [[images, labels]]}, tmp_path / "small.pt")
+    status, out, err = gm_jax("evaluate", tmp_path / "small.pt", "--dataset", "digits")
+    assert (status, out) == (2, "")
+    assert "cannot be read as" in err

@@ -221,6 +221,87 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     assert results(folder / "replaced") == results(unbroken)
 
 
+def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
+    """A draft of config.json and the lock are all there is: the same command begins."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / artefacts.LOCK).touch()
+    (folder / ".config.json.123.draft.json").write_text("{")
+    assert gm_jax("condense", *SMALL, "--iterations", 1, "--out", folder, "--resume")[0] == 0
+    assert {p.name for p in folder.iterdir()} < {*artefacts.FILES, artefacts.LOCK}
+
+
+@pytest.mark.parametrize("name", ["a[b]", "back\\slash", "gs:", "100% #1?"])
+def test_checkpoints_in_folders_of_any_name(tmp_path, interrupt, name):
+    """Orbax sees patterns in some names, and other file systems in others."""
+    folder = tmp_path / name
+    interrupt(0, signal.SIGTERM)
+    assert gm_jax("condense", *LONGER, "--out", folder)[0] == 143
+    status, _, err = gm_jax("condense", *LONGER, "--out", folder, "--resume")
+    assert status == 0
+    assert "goes on at iteration" in err
+
+
+def test_files_of_others_among_the_checkpoints_stay(halfway):
+    (halfway / "checkpoints" / "notes.txt").write_text("mine")
+    (halfway / "checkpoints" / "5.json").write_text("{}")
+    assert gm_jax("condense", *LONGER, "--out", halfway, "--resume")[0] == 0
+    left = sorted(path.name for path in (halfway / "checkpoints").iterdir())
+    assert left == ["5.json", "notes.txt"]
+
+
+@pytest.mark.parametrize("held", ["5", "null", "[[1]]", "{}", '{"mine": 1}'])
+def test_foreign_json_is_no_run(tmp_path, held):
+    (tmp_path / "config.json").write_text(held)
+    assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path, "--replace"), "holds no run")
+    assert_refused(gm_jax("condense", *SMALL, "--out", tmp_path, "--resume"), "holds no run")
+    assert (tmp_path / "config.json").read_text() == held
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"platform": None},
+        {"versions": 3},
+        {"continued": {"a": 1}},
+        {"continued": [1]},
+        {"data": {}},
+    ],
+)
+def test_a_changed_config_json_is_not_resumed(halfway, change):
+    path = halfway / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
+    assert_refused(refused, "config.json is damaged")
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path, interrupt):
+    """As under nohup."""
+    interrupt(0, signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert gm_jax("condense", *SMALL, "--out", tmp_path / "run")[0] == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_nobody_need_listen_to_a_run_that_is_stopped(tmp_path):
+    """Standard error is a pipe whose reader is gone, as when Ctrl-C ends `2>&1 | tee log` too."""
+    command = [*SMALL, "--iterations", 10000, "--out", tmp_path / "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gm_jax", "condense", *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not process.stderr.readline().startswith("memory: "):
+        assert process.poll() is None
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    assert checkpoints.numbers(tmp_path / "run")
+
+
 # --- no room --------------------------------------------------------------------------------------
 
 
@@ -259,8 +340,9 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     status, out, err = gm_jax("condense", *one, "--image-lr", 0.1, 1e25, "--out", folder)
     assert (status, out) == (2, "")
     last = err.splitlines()[-1]
-    assert last.startswith("gm-jax: set 1 (seed 7) diverged at iteration 0, outer step ")
-    assert "try a smaller --image-lr than 1e+25; the other sets are finished" in last
+    assert last.startswith("gm-jax: diverged: set 1 at iteration 0; the other sets are finished; ")
+    assert "set 1 (seed 7): the " in last
+    assert last.endswith("of iteration 0: try a smaller --image-lr than 1e+25")
     both = artefacts.read_synthetic(folder)
     assert both.iterations.tolist() == [3, 0]
     assert both.whole == [0]
@@ -289,7 +371,9 @@ def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
     folder = tmp_path / "run"
     status, _, err = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder)
     assert status == 2
-    assert "diverged at iteration 0" in err.splitlines()[-1]
+    assert "diverged: set 0 at iteration 0, set 1 at iteration 0; " in err.splitlines()[-1]
+    refused = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder, "--resume")
+    assert_refused(refused, "diverged: set 0")
     assert artefacts.read_synthetic(folder).whole == []
     status, _, err = gm_jax("evaluate", folder)
     assert status == 2
@@ -315,6 +399,7 @@ def test_other_data_than_it_was_condensed_from_is_said(unbroken, tmp_path, monke
     status, _, err = gm_jax("evaluate", folder, *few, "--dataset", own)
     assert status == 0
     assert "is evaluated on other data than it was condensed from" in err
+    assert "the train and test images are others" in err
     ran = json.loads((folder / "evaluation.json").read_text())["ran"]
     assert ran["data"]["name"] == str(own)
     assert ran["data"]["train"] != artefacts.read_about(folder)["data"]["train"]
