@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-port lint format bench clean
+.PHONY: demo test test-port lint format bench faults fuzz clean
 
 demo: .venv/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
@@ -28,6 +28,14 @@ format: .venv/installed-dev
 # Time and memory of each part beside the PyTorch port, in one run: a table, and bench.json.
 bench: .venv/installed-torch
 	$(BIN)/python -m experiments.bench
+
+# 20 real runs killed by SIGKILL and resumed, compared with an unbroken one byte by byte.
+faults: .venv/installed
+	$(BIN)/python -m experiments.faults
+
+# Thousands of damaged and made-up files, of which each must end in one clear line.
+fuzz: .venv/installed-torch
+	$(BIN)/python -m experiments.fuzz
 
 clean:
 	rm -rf .venv
