@@ -110,8 +110,9 @@ def _began(folder: Path) -> bool:
 def _leave(folder: Path) -> None:
     """A finished run as it is, but for what a kill at its very end left lying about."""
     checkpoints.discard(folder)
-    artefacts.drop_replaced(folder)
     synthetic = artefacts.read_synthetic(folder)
+    if synthetic.whole:
+        artefacts.drop_replaced(folder)
     if len(synthetic.whole) < len(synthetic.images):
         raise DivergedError(synthetic)
     say(f"{folder} is finished: nothing to resume")

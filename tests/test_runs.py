@@ -302,6 +302,17 @@ def test_nobody_need_listen_to_a_run_that_is_stopped(tmp_path):
     assert checkpoints.numbers(tmp_path / "run")
 
 
+def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    command = [*SMALL, "--seeds", 1, "--image-lr", 1e29, "--out", folder]
+    for how in ("--replace", "--resume"):
+        status, _, err = gm_jax("condense", *command, how)
+        assert status == 2
+        assert "diverged: set 0 at iteration 0" in err.splitlines()[-1]
+        assert results(folder / "replaced") == results(unbroken)
+
+
 # --- no room --------------------------------------------------------------------------------------
 
 
