@@ -29,7 +29,12 @@ def unbroken(tmp_path_factory):
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Sends a signal to this process once so many iterations are logged."""
+    """Sends a signal to this process once so many iterations are logged.
+
+    No signal is ignored then, as SIGINT is where these tests run in the background.
+    """
+    before = [signal.signal(signal.SIGINT, signal.default_int_handler)]
+    before.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
     def at(number, name):
         append = artefacts.append_metrics
@@ -42,7 +47,9 @@ def interrupt(monkeypatch):
 
         monkeypatch.setattr(artefacts, "append_metrics", appended)
 
-    return at
+    yield at
+    for name, handler in zip((signal.SIGINT, signal.SIGTERM), before):
+        signal.signal(name, handler)
 
 
 @pytest.fixture
