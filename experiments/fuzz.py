@@ -244,7 +244,6 @@ def good_files(folder: Path) -> None:
         *(np.asarray(part, np.float32) for part in (digits.train.mean, digits.train.std)),
         digits.class_names,
         np.array([3], np.int32),
-        about["data"],
         config,
     )
     artefacts.write_synthetic(run, synthetic, about)

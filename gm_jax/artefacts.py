@@ -171,7 +171,6 @@ def write_synthetic(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -
         "class_names": np.array(synthetic.class_names),
         "config": np.array(json.dumps(about)),
     }
-    del arrays["data"]  # about holds it
     with atomic(folder / "synthetic.npz") as draft:
         np.savez_compressed(draft, **arrays)
 
@@ -292,4 +291,4 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
         raise UserError(f"iterations are {done.dtype} {done.shape}, expected int32 of each set")
     if not 0 <= done.min() <= done.max() <= config.iterations:
         raise UserError(f"iterations must be 0 to {config.iterations}")
-    return Synthetic(images, labels, mean, std, names, done, about["data"], config)
+    return Synthetic(images, labels, mean, std, names, done, config)

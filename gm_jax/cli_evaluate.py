@@ -133,8 +133,8 @@ def _compare(run: Path, synthetic: Synthetic, dataset: Dataset) -> None:
     ):
         if held != found:
             raise UserError(f"{run} holds {what} {held}, {dataset.name} has {found}")
-    now = provenance.data(dataset)
-    if changed := [part for part in ("train", "test") if now[part] != synthetic.data[part]]:
+    now, then = provenance.data(dataset), artefacts.read_about(run)["data"]
+    if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(
             f"{run} is evaluated on other data than it was condensed from: of {dataset.name}, "
             f"the {' and '.join(changed)} images are others"

@@ -149,18 +149,25 @@ def iteration(
         data: the real images.
         state: from `init` or the iteration before.
     """
-    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
-    network_state = start(network_key, method.network, method.network_optimiser)
+    steps_key, carry = birth(method, key, state)
 
     def step(carry, number):
         place = Place(state.iteration, number, number == method.outer_steps - 1)
         return outer_step(method, jax.random.fold_in(steps_key, number), data, carry, place)
 
-    carry = (state.images, state.optimiser, network_state)
     (images, optimiser, _), info = jax.lax.scan(step, carry, jnp.arange(method.outer_steps))
     after = CondenseState(images, optimiser, state.iteration + 1)
     keep = functools.partial(jnp.where, info.finite.all())
     return jax.tree.map(keep, after, state), info
+
+
+def birth(
+    method: Method, key: Key[Array, ""], state: CondenseState
+) -> tuple[Key[Array, ""], tuple[Array, Any, NetworkState]]:
+    """The key of an iteration's outer steps, and the carry of the first: a fresh network."""
+    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
+    network_state = start(network_key, method.network, method.network_optimiser)
+    return steps_key, (state.images, state.optimiser, network_state)
 
 
 def outer_step(

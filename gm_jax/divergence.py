@@ -11,12 +11,13 @@ from gm_jax.condense import (
     IterationInfo,
     Method,
     Place,
+    birth,
     group_signals,
     outer_step,
     refresh_stats,
 )
 from gm_jax.data import ClassImages
-from gm_jax.training import NetworkState, start
+from gm_jax.training import NetworkState
 
 
 class Divergence(NamedTuple):
@@ -48,9 +49,7 @@ def locate(
         data: the real images.
         state: of one run, the last good one.
     """
-    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
-    network_state = start(network_key, method.network, method.network_optimiser)
-    carry = (state.images, state.optimiser, network_state)
+    steps_key, carry = birth(method, key, state)
     one_step = jax.jit(lambda *arguments: outer_step(method, *arguments))
     for number in range(method.outer_steps):
         last = jnp.asarray(number == method.outer_steps - 1)

@@ -84,7 +84,6 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
         iterations=np.full(len(sets), Config.iterations, np.int32),
-        data=None,
         config=Config(dataset=dataset.name, ipc=ipc, seeds=len(sets)),
     )
 

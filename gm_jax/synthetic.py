@@ -1,13 +1,13 @@
 """Condensed sets: what a run ends with, and the one call that makes them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax import platforms, provenance
+from gm_jax import platforms
 from gm_jax.condense import CondenseState, IterationInfo, Memory, advance, compile_iteration, memory
 from gm_jax.config import (
     SWEPT,
@@ -36,8 +36,6 @@ class Synthetic(NamedTuple):
         std: float32 `[channel]`.
         class_names: C strings.
         iterations: int32 `[sets]`, done; a set that diverged has fewer than `config.iterations`.
-        data: digests of the data set that they were condensed from, `provenance.data`; `None` if
-            unknown.
         config: the settings they were condensed with.
     """
 
@@ -47,7 +45,6 @@ class Synthetic(NamedTuple):
     std: Float[np.ndarray, " channel"]
     class_names: tuple[str, ...]
     iterations: Int[np.ndarray, " sets"]
-    data: dict[str, Any] | None
     config: Config
 
     @property
@@ -141,7 +138,6 @@ def _synthetic(config: Config, dataset: Dataset, state: CondenseState) -> Synthe
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
         iterations=np.asarray(state.iteration),
-        data=provenance.data(dataset),
         config=config,
     )
 

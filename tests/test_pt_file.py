@@ -27,7 +27,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     about = artefacts.described(config, load("digits"))
     done = np.ones(2, np.int32)
-    synthetic = Synthetic(images, labels, *statistics, names, done, about["data"], config)
+    synthetic = Synthetic(images, labels, *statistics, names, done, config)
     with artefacts.locked(folder):
         artefacts.create(folder, about)
         artefacts.write_synthetic(folder, synthetic, about)
