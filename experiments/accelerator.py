@@ -1,11 +1,13 @@
 """Everything that `docs/performance.md` wants to know of a GPU or TPU, in one call.
 
     python -m experiments.accelerator --out accelerator
+    python -m experiments.accelerator --rehearse    # every step, with little work
 
 One after another, because nothing else may run meanwhile: the benchmark beside PyTorch at ipc 1 and
 10; seeds and networks by chunk (1, 4, 16); the whole `mnist5k` job at the paper's settings, 1000
 iterations at ipc 1, with the time it took and the accuracy of 20 networks.  Install JAX for the
-device first, and PyTorch for it; `--skip bench` does without PyTorch.
+device first, and PyTorch for it; `--skip bench` does without PyTorch.  A rehearsal shows on any
+machine that every step works; its numbers say nothing.
 """
 
 import dataclasses
@@ -15,12 +17,34 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 
 from gm_jax import artefacts
 
-WHOLE_JOB = "--dataset mnist5k --ipc 1 --iterations 1000 --batch-real 256"
+
+class Work(NamedTuple):
+    """The settings of each step."""
+
+    bench: str
+    chunks: str
+    condense: str
+    evaluate: str
+
+
+WHOLE = Work(
+    bench="--shapes mnist --ipc 1 10",
+    chunks="--ipc 1 10 --batch-real 256",
+    condense="--dataset mnist5k --ipc 1 --iterations 1000 --batch-real 256",
+    evaluate="",
+)
+REHEARSAL = Work(
+    bench="--quick",
+    chunks="--dataset digits --batch-real 2 --numbers 1 2 --epochs 1 --repeats 1",
+    condense="--dataset mnist5k --ipc 1 --iterations 2 --batch-real 4",
+    evaluate="--count 1 --epochs 2",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +55,19 @@ class Settings:
     """Folder for what the steps print, for bench.json, and for the run."""
     skip: tuple[str, ...] = ()
     """Steps to leave out: bench, chunks, condense, evaluate."""
+    rehearse: bool = False
+    """The same steps with little work, to see that they run."""
 
 
-def steps(out: Path) -> dict[str, list[str]]:
+def steps(work: Work, out: Path) -> dict[str, list[str]]:
     """The commands, by name, in order."""
+    bench, chunks, condense, evaluate = (settings.split() for settings in work)
     run = str(out / "run")
-    bench = "experiments.bench --shapes mnist --ipc 1 10 --out".split()
     return {
-        "bench": [*bench, str(out / "bench.json")],
-        "chunks": "experiments.chunks --ipc 1 10 --batch-real 256".split(),
-        "condense": ["gm_jax", "condense", *WHOLE_JOB.split(), "--out", run, "--replace"],
-        "evaluate": ["gm_jax", "evaluate", run],
+        "bench": ["experiments.bench", *bench, "--out", str(out / "bench.json")],
+        "chunks": ["experiments.chunks", *chunks],
+        "condense": ["gm_jax", "condense", *condense, "--out", run, "--replace"],
+        "evaluate": ["gm_jax", "evaluate", run, *evaluate],
     }
 
 
@@ -50,15 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = tyro.cli(
         Settings, prog="python -m experiments.accelerator", description=__doc__, args=arguments
     )
-    known = list(steps(settings.out))
     for name in settings.skip:
-        if name not in known:
-            print(f"accelerator: --skip {name!r}: choose {', '.join(known)}", file=sys.stderr)
+        if name not in Work._fields:
+            print(
+                f"accelerator: --skip {name!r}: choose {', '.join(Work._fields)}", file=sys.stderr
+            )
             return 2
     settings.out.mkdir(parents=True, exist_ok=True)
     seconds = {}
     failed = []
-    for name, command in steps(settings.out).items():
+    work = REHEARSAL if settings.rehearse else WHOLE
+    for name, command in steps(work, settings.out).items():
         if name in settings.skip:
             continue
         print(f"{name}: python -m {' '.join(command)}", flush=True)

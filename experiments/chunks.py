@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import tyro
 
-from gm_jax import condense, platforms
+from gm_jax import platforms
 from gm_jax.config import MOST, Config, build_method, build_network, check, check_with, start_runs
 from gm_jax.coresets import random_real
 from gm_jax.data import Dataset
@@ -26,6 +26,7 @@ from gm_jax.datasets import load
 from gm_jax.errors import UserError
 from gm_jax.evaluate import paper_protocol, test_set, train_and_test
 from gm_jax.mapping import chunked
+from gm_jax.runs import compile_iteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ Program = tuple[Callable[[], object], int]
 def seeds_program(config: Config, dataset: Dataset, chunk: int) -> Program:
     """One iteration of all seeds."""
     runs = start_runs(config, dataset)
-    step = condense.compile_iteration(
+    step = compile_iteration(
         lambda rates: build_method(config, dataset, rates), runs, dataset.train, chunk
     )
     keys, rates, state = runs

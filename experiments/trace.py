@@ -1,10 +1,12 @@
 """Where an iteration's time goes, kernel by kernel: XLA's own trace, added up by what it computes.
 
     python -m experiments.trace                      # real gradients, ConvNet 128 on 28x28
-    python -m experiments.trace --part "inner epoch" --ipc 10
+    python -m experiments.trace --part iteration --batch-real 256
+    python -m experiments.trace --part "inner epoch"
 
-Milliseconds are of kernels, summed over the threads that ran them; two cores can run two at a time,
-so the sum may exceed the call's seconds.  Tracing itself costs some.
+An iteration is shown by phase (`condense.py` names them) beside what the phase's operations would
+take at the machine's matrix rate; everything by layer and direction.  A share is of the kernels'
+time, summed over the threads that ran them; seconds are the untraced call's, shared out likewise.
 """
 
 import collections
@@ -14,15 +16,19 @@ import json
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import tyro
 
-from experiments.bench_cases import PARTS, SHAPES, Case
-from experiments.bench_gm_jax import work
+from experiments.bench_cases import EPOCH, ITERATION, MATCH, PARTS, REAL, SHAPES, Case, flops
+from experiments.bench_gm_jax import matrix_rate, work
 from gm_jax.step_rules import paper_steps
 
+PHASES = re.compile(
+    r"\b(fresh_network|draw|real_signals|synthetic_signals|match|pullback|inner_loop)\b"
+)
 LAYER = re.compile(r"\b(Conv|Dense|InstanceNorm|BatchNorm|LayerNorm|GroupNorm)_(\d+)")
 
 
@@ -76,8 +82,39 @@ def group(source: str) -> str:
     return f"ReLU and pooling, {backward}" if "ConvNet" in source else "the rest"
 
 
+def phase(source: str) -> str:
+    """The named scope of an instruction, from its place in the source."""
+    found = PHASES.search(source)
+    return found[1] if found else "the rest"
+
+
+def phase_flops(case: Case) -> dict[str, int]:
+    """FLOPs of those phases of an iteration that have convolutions, by the formulas of the bench.
+
+    Of a synthetic match + gradient, n (g + 6 f), the signals are n g: what an inner epoch takes.
+    """
+    real, match, epoch = (
+        flops(dataclasses.replace(case, part=part)) for part in (REAL, MATCH, EPOCH)
+    )
+    return {
+        "real_signals": case.outer_steps * real,
+        "synthetic_signals": case.outer_steps * epoch,
+        "pullback": case.outer_steps * (match - epoch),
+        "inner_loop": (case.outer_steps - 1) * case.inner_epochs * epoch,
+    }
+
+
+def by(name_of: Callable[[str], str], spent: dict[str, float], sources: dict[str, str]) -> list:
+    """What instructions do, by name, with its share of all their time, the largest first."""
+    groups = collections.Counter()
+    for instruction, milliseconds in spent.items():
+        if instruction in sources:
+            groups[name_of(sources[instruction])] += milliseconds
+    return [(name, part / groups.total()) for name, part in groups.most_common()]
+
+
 def main(settings: Settings) -> None:
-    """Traces, adds up, prints a Markdown table."""
+    """Traces, adds up, prints Markdown tables."""
     if settings.part not in PARTS or settings.shape not in SHAPES:
         raise SystemExit(f"--part one of {', '.join(PARTS)}; --shape one of {', '.join(SHAPES)}")
     inner = paper_steps(settings.ipc)[1]
@@ -96,15 +133,17 @@ def main(settings: Settings) -> None:
     started = time.perf_counter()
     jax.block_until_ready(program(*arguments))
     whole = time.perf_counter() - started
-    groups = collections.Counter()
-    for name, milliseconds in spent.items():
-        if name in sources:
-            groups[group(sources[name])] += milliseconds
-    total = sum(groups.values())
-    print(f"one call without tracing: {whole:.3f} s; kernels, summed: {total / 1000:.3f} s\n")
-    print("| what | ms | share |\n|---|---|---|")
-    for what, milliseconds in groups.most_common():
-        print(f"| {what} | {milliseconds:.0f} | {100 * milliseconds / total:.0f} % |")
+    print(f"one call without tracing: {whole:.3f} s\n")
+    if case.part == ITERATION:
+        rate = matrix_rate()
+        print("| phase | s | share | s at the matrix rate |\n|---|---|---|---|")
+        for name, share in by(phase, spent, sources):
+            floor = f"{phase_flops(case)[name] / rate:.2f}" if name in phase_flops(case) else ""
+            print(f"| {name} | {whole * share:.2f} | {100 * share:.1f} % | {floor} |")
+        print()
+    print("| what | s | share |\n|---|---|---|")
+    for name, share in by(group, spent, sources):
+        print(f"| {name} | {whole * share:.2f} | {100 * share:.1f} % |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Dataset condensation by gradient matching, in JAX (arXiv 2208.00311).
 
 The names here are what a script needs; every equation is in the room that it belongs to:
-`distances`, `gradients`, `matching`, `step_rules`, `condense`, `evaluate`, `networks`, `data`.
+`distances`, `gradients`, `matching`, `step_rules`, `condense`, `runs`, `evaluate`, `networks`,
+`data`.
 """
 
-from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration, run
+from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration
 from gm_jax.config import Config, build_method, build_network, start_runs
 from gm_jax.convolution import conv2d
 from gm_jax.coresets import chosen_real, features, herding, k_center, random_real
@@ -21,6 +22,7 @@ from gm_jax.evaluate import (
 )
 from gm_jax.networks import ConvNet, Network, from_flax, from_functions
 from gm_jax.plots import save_grid
+from gm_jax.runs import run
 from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset
 
 __version__ = "0.1.0"

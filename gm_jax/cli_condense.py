@@ -17,11 +17,12 @@ import tyro
 from tqdm import tqdm
 
 from gm_jax import artefacts, checkpoints, plots
-from gm_jax.condense import CondenseState, IterationInfo, Memory
+from gm_jax.condense import CondenseState, IterationInfo
 from gm_jax.config import MOST, Config, check, check_with, sets, start_runs
 from gm_jax.data import Dataset
 from gm_jax.datasets import load, located
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.runs import Memory
 from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset, explain, swept
 from gm_jax.terminal import progress, say
 

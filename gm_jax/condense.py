@@ -1,7 +1,8 @@
-"""Dataset condensation by gradient matching (arXiv 2208.00311): one iteration, and the run of many.
+"""Dataset condensation by gradient matching (arXiv 2208.00311): one iteration.
 
 An *iteration* is the life of one freshly initialised network; an *outer step* is one update of the
-synthetic images; an *inner epoch* is one pass of network training over them.
+synthetic images; an *inner epoch* is one pass of network training over them.  Named scopes tell the
+phases apart in a profiler (`experiments/trace.py`).
 """
 
 import functools
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -23,7 +23,6 @@ from gm_jax.gradients import (
     per_class,
     pullback,
 )
-from gm_jax.mapping import chunked
 from gm_jax.matching import Match, MatchInfo
 from gm_jax.networks import Network, Stats
 from gm_jax.schemes import Groups, Scheme, class_labels
@@ -166,7 +165,8 @@ def birth(
 ) -> tuple[Key[Array, ""], tuple[Array, Any, NetworkState]]:
     """The key of an iteration's outer steps, and the carry of the first: a fresh network."""
     network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
-    network_state = start(network_key, method.network, method.network_optimiser)
+    with jax.named_scope("fresh_network"):
+        network_state = start(network_key, method.network, method.network_optimiser)
     return steps_key, (state.images, state.optimiser, network_state)
 
 
@@ -224,7 +224,10 @@ def match_images(
         images: the synthetic ones.
     """
     real_key, synthetic_key = jax.random.split(key)
-    real_signals = group_signals(method, network_state, scheme.real(real_key, data))
+    with jax.named_scope("draw"):
+        groups = scheme.real(real_key, data)
+    with jax.named_scope("real_signals"):
+        real_signals = group_signals(method, network_state, groups)
     choose = functools.partial(scheme.synthetic, synthetic_key)
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
     info, gradient = match_signals(method, scheme.match, network_state, real_signals, (x, y))
@@ -251,10 +254,14 @@ def match_signals(
     The chain rule is written out at the signals: first all signals, then dL/dgS, then each group's
     pullback.  So no more than one microbatch's intermediates are ever kept.
     """
-    signals = group_signals(method, network_state, groups)
-    (_, info), cotangents = jax.value_and_grad(match, has_aux=True)(signals, real_signals)
-    pull = pullback(_signal(method, network_state), method.microbatch)
-    return info, per_class(pull, method.class_chunk)(network_state.params, *groups, cotangents)
+    with jax.named_scope("synthetic_signals"):
+        signals = group_signals(method, network_state, groups)
+    with jax.named_scope("match"):
+        (_, info), cotangents = jax.value_and_grad(match, has_aux=True)(signals, real_signals)
+    with jax.named_scope("pullback"):
+        of_group = pullback(_signal(method, network_state), method.microbatch)
+        pull = per_class(of_group, method.class_chunk)
+        return info, pull(network_state.params, *groups, cotangents)
 
 
 def _signal(method: Method, network_state: NetworkState) -> Signal:
@@ -262,6 +269,7 @@ def _signal(method: Method, network_state: NetworkState) -> Signal:
     return method.signal(lambda params, x: method.network.apply(params, stats, x))
 
 
+@jax.named_scope("inner_loop")
 def inner_loop(
     method: Method,
     key: Key[Array, ""],
@@ -309,119 +317,3 @@ def refresh_stats(
         return state.stats
     x, _ = draw_classes(key, data, BATCH_NORM_IMAGES)
     return method.network.train(state.params, state.stats, x.reshape(-1, *x.shape[2:]))[1]
-
-
-# --- the run --------------------------------------------------------------------------------------
-
-
-class Runs(NamedTuple):
-    """What differs from run to run, of one or more runs: a leading axis on every array.
-
-    Attributes:
-        keys: a run's key, the same for all its iterations.
-        rates: numbers that are swept, a pytree; what `method_of` takes of one run.
-        state: from `init`.
-    """
-
-    keys: Key[Array, " runs"]
-    rates: Any
-    state: CondenseState
-
-
-class Memory(NamedTuple):
-    """What an iteration's program needs on its device, in bytes, by the compiler's own analysis.
-
-    Attributes:
-        arguments: real images, synthetic images and optimiser state; results take their place.
-        temporary: all that lives only while an iteration runs.
-    """
-
-    arguments: int
-    temporary: int
-
-
-def run(
-    method_of: Callable[[Any], Method],
-    runs: Runs,
-    data: ClassImages,
-    iterations: int,
-    chunk: int | None = 1,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-) -> CondenseState:
-    """Iterations up to number `iterations`, one compiled program each, of one or more runs at once.
-
-    Args:
-        method_of: the equations of one run, from its rates; called while tracing.
-        runs: where each starts; its state is given up, the buffers are used again.
-        data: the real images, the same for all.
-        iterations: how many, those that `runs.state` has behind it included.
-        chunk: runs at a time; see `mapping.chunked`.
-        log: see `advance`.
-
-    Returns:
-        the last state, a leading runs axis on every array.  A run that diverged stays at its last
-        good state, with fewer iterations done.
-    """
-    step = compile_iteration(method_of, runs, data, chunk)
-    return advance(step, runs, data, iterations, log)[0]
-
-
-def advance(
-    step: jax.stages.Compiled,
-    runs: Runs,
-    data: ClassImages,
-    until: int,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-    pause: Callable[[], bool] = lambda: False,
-) -> tuple[CondenseState, Bool[np.ndarray, " runs"]]:
-    """Iterations up to number `until`, or until `pause()`, or until every run has diverged.
-
-    Args:
-        step: from `compile_iteration`.
-        runs: where each stands; its state is given up, the buffers are used again.
-        data: the real images, the same for all.
-        until: iterations done in the end.
-        log: called with each iteration's number (from 0) and info `[runs, outer_steps]`, one
-            iteration late, so that the device never waits for the host; all are logged at the end.
-        pause: asked after each iteration.
-
-    Returns:
-        the state, and whether each run's last iteration was finite.
-    """
-    keys, rates, state = runs
-    going, before = np.ones(len(keys), bool), None
-    for number in range(int(np.max(jax.device_get(state.iteration))), until):
-        state, info = step(keys, rates, state, data)
-        if before is not None:
-            going = _logged(log, number - 1, before)
-        before = info
-        if pause() or not going.any():
-            break
-    if before is not None:
-        going = _logged(log, number, before)
-    return state, going
-
-
-def _logged(log: Callable, number: int, info: IterationInfo) -> Bool[np.ndarray, " runs"]:
-    info = jax.device_get(info)
-    log(number, info)
-    return info.finite.all(-1)
-
-
-def compile_iteration(
-    method_of: Callable[[Any], Method], runs: Runs, data: ClassImages, chunk: int | None
-) -> jax.stages.Compiled:
-    """`(keys, rates, state, data) -> (state, info)` of all runs; the state is given up."""
-
-    @functools.partial(jax.jit, donate_argnums=2)
-    def step(keys, rates, state, data):
-        one = lambda key, rates, state: iteration(method_of(rates), key, data, state)
-        return chunked(one, chunk)(keys, rates, state)
-
-    return step.lower(*runs, data).compile()
-
-
-def memory(step: jax.stages.Compiled) -> Memory:
-    """What the compiled iteration needs."""
-    found = step.memory_analysis()
-    return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes)

@@ -17,6 +17,7 @@ from gm_jax.convolution import FORMS
 from gm_jax.data import Dataset
 from gm_jax.distances import DISTANCES
 from gm_jax.errors import UserError
+from gm_jax.runs import Runs
 
 NORMS: dict[str, Callable] = {
     "none": layers.no_norm,
@@ -372,7 +373,7 @@ def _build_step_rule(config: Config) -> step_rules.StepRule:
     return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
 
 
-def start_runs(config: Config, dataset: Dataset) -> condense.Runs:
+def start_runs(config: Config, dataset: Dataset) -> Runs:
     """Where every set starts, in the order of `sets`: the same for all sets of one seed."""
     method = build_method(config, dataset)
     seeds, rates = zip(*sets(config))
@@ -383,4 +384,4 @@ def start_runs(config: Config, dataset: Dataset) -> condense.Runs:
         return run_key, condense.init(method, images)
 
     keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
-    return condense.Runs(keys, jax.tree.map(lambda *r: jnp.array(r, float), *rates), state)
+    return Runs(keys, jax.tree.map(lambda *r: jnp.array(r, float), *rates), state)

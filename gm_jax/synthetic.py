@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gm_jax import platforms
-from gm_jax.condense import CondenseState, IterationInfo, Memory, advance, compile_iteration, memory
+from gm_jax.condense import CondenseState, IterationInfo
 from gm_jax.config import (
     SWEPT,
     Config,
@@ -23,6 +23,7 @@ from gm_jax.config import (
 from gm_jax.data import Dataset
 from gm_jax.divergence import Divergence, locate
 from gm_jax.errors import UserError
+from gm_jax.runs import Memory, advance, compile_iteration, memory
 
 
 class Synthetic(NamedTuple):

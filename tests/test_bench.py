@@ -6,7 +6,7 @@ import json
 import jax
 import pytest
 
-from experiments import bench, bench_gm_jax, bench_report
+from experiments import bench, bench_gm_jax, bench_report, trace
 from experiments.bench_cases import PARTS, Case, case_name, flops, layer_flops
 from experiments.bench_worker import WorkerError, peak_resident_bytes, started
 
@@ -131,3 +131,23 @@ def test_every_part_traces(part):
     case = Case(part, "mnist", 2, 3, outer_steps=2, inner_epochs=2, epochs=2)
     function, arguments = bench_gm_jax.work(case)
     assert jax.tree.leaves(jax.eval_shape(function, *arguments))
+
+
+def test_the_phases_of_an_iteration_have_all_its_flops():
+    """Fresh network, draws and match count nothing in either."""
+    case = Case("iteration", "mnist", 3, 7, outer_steps=4, inner_epochs=5)
+    assert sum(trace.phase_flops(case).values()) == flops(case)
+
+
+def test_an_iterations_program_names_its_phases():
+    case = Case("iteration", "mnist", 2, 3, outer_steps=2, inner_epochs=2)
+    function, arguments = bench_gm_jax.work(case)
+    lowered = jax.jit(function).lower(*arguments).as_text(debug_info=True)
+    assert set(trace.PHASES.findall(lowered)) >= {*trace.phase_flops(case), "match", "draw"}
+
+
+def test_time_is_shared_out_by_layer_and_direction():
+    """Of 8 ms known, 6 are convolution 2 backward; what is not in the program does not count."""
+    sources = {"a": "jit(f)/transpose(jvp(ConvNet))/Conv_1/add", "b": "jit(f)/jvp(ConvNet)/max"}
+    found = trace.by(trace.group, {"b": 2.0, "a": 6.0, "while.1": 90.0}, sources)
+    assert found == [("Conv 2, backward", 0.75), ("ReLU and pooling, forward", 0.25)]

@@ -12,6 +12,7 @@ from gm_jax.data import by_class, draw_classes
 from gm_jax.datasets import load
 from gm_jax.evaluate import Protocol, accuracy, train
 from gm_jax.networks import from_functions
+from gm_jax.runs import Runs, compile_iteration, memory, run
 from gm_jax.training import NetworkState
 
 SMALL = Config(
@@ -32,10 +33,10 @@ def digits():
     return load("digits")
 
 
-def run(config, dataset, iterations, state=None, chunk=1):
+def condensed(config, dataset, iterations, state=None, chunk=1):
     runs = start_runs(config, dataset)
     infos = []
-    state = condense.run(
+    state = run(
         lambda rates: build_method(config, dataset, rates),
         runs if state is None else runs._replace(state=state),
         dataset.train,
@@ -47,30 +48,30 @@ def run(config, dataset, iterations, state=None, chunk=1):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
-    (one, infos), (two, again) = run(SMALL, digits, 2), run(SMALL, digits, 2)
+    (one, infos), (two, again) = condensed(SMALL, digits, 2), condensed(SMALL, digits, 2)
     jax.tree.map(np.testing.assert_array_equal, (one, infos), (two, again))
-    other = run(Config(**{**vars(SMALL), "seed": 1}), digits, 2)[0]
+    other = condensed(Config(**{**vars(SMALL), "seed": 1}), digits, 2)[0]
     assert not np.array_equal(one.images, other.images)
 
 
 def test_a_resumed_run_is_the_unbroken_run(digits):
-    whole, infos = run(SMALL, digits, 3)
-    half, first = run(SMALL, digits, 2)
-    resumed, second = run(SMALL, digits, 3, half)
+    whole, infos = condensed(SMALL, digits, 3)
+    half, first = condensed(SMALL, digits, 2)
+    resumed, second = condensed(SMALL, digits, 3, half)
     jax.tree.map(np.testing.assert_array_equal, (whole, infos), (resumed, first + second))
 
 
 def test_many_seeds_are_single_runs(digits):
-    together, infos = run(Config(**{**vars(SMALL), "seed": 5, "seeds": 2}), digits, 2)
+    together, infos = condensed(Config(**{**vars(SMALL), "seed": 5, "seeds": 2}), digits, 2)
     for number in range(2):
-        alone, single = run(Config(**{**vars(SMALL), "seed": 5 + number}), digits, 2)
+        alone, single = condensed(Config(**{**vars(SMALL), "seed": 5 + number}), digits, 2)
         np.testing.assert_allclose(together.images[number], alone.images[0], rtol=1e-4, atol=1e-5)
         for a, b in zip(infos, single):
             np.testing.assert_array_equal(a.inner_epochs[number], b.inner_epochs[0])
 
 
 def test_infos_say_what_was_done(digits):
-    _, infos = run(SMALL, digits, 3)
+    _, infos = condensed(SMALL, digits, 3)
     assert len(infos) == 3
     for info in infos:
         assert info.match.loss.shape == (1, 3)
@@ -91,16 +92,14 @@ def test_one_program_serves_all_iterations(digits):
         return method.network.init(key)
 
     counting = method._replace(network=method.network._replace(init=counted))
-    condense.run(lambda rates: counting, start_runs(SMALL, digits), digits.train, 4)
+    run(lambda rates: counting, start_runs(SMALL, digits), digits.train, 4)
     assert len(traces) == 1
 
 
 def test_nothing_moves_between_host_and_device_during_a_run(digits):
     """But for the infos, which `run` fetches explicitly."""
     runs = start_runs(SMALL, digits)
-    step = condense.compile_iteration(
-        lambda r: build_method(SMALL, digits, r), runs, digits.train, 1
-    )
+    step = compile_iteration(lambda r: build_method(SMALL, digits, r), runs, digits.train, 1)
     keys, rates, state = runs
     with jax.transfer_guard("disallow_explicit"):
         for _ in range(2):
@@ -117,7 +116,7 @@ def test_the_guard_of_the_test_above_would_see_a_transfer():
 def test_every_norm_runs_and_moves_the_images(digits, norm):
     config = Config(**{**vars(SMALL), "norm": norm, "iterations": 1})
     before = np.asarray(start_runs(config, digits).state.images)
-    after, _ = run(config, digits, 1)
+    after, _ = condensed(config, digits, 1)
     assert np.all(np.isfinite(after.images))
     assert np.any(after.images != before)
 
@@ -180,7 +179,7 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
     key = jax.random.key(1)
     state = condense.init(method, condense.noise_images(key, data, 1))
     state = jax.tree.map(lambda a: a[None], state)
-    state = condense.run(lambda rates: method, condense.Runs(key[None], (), state), data, 60)
+    state = run(lambda rates: method, Runs(key[None], (), state), data, 60)
     x, y = state.images[0].reshape(2, 2, 2, 1), jnp.arange(2)
     between = (x[1] - x[0]).ravel()
     assert jnp.sum(between) / (2 * jnp.linalg.norm(between)) > 0.97  # cosine with (1, 1, 1, 1)
@@ -207,8 +206,8 @@ def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
     """Three seeds at once, or two and one: each keeps its own count of inner epochs."""
     config = Config(**{**vars(SMALL), "seeds": 3})
     (one_by_one, infos), (together, others) = (
-        run(config, digits, 2),
-        run(config, digits, 2, None, chunk),
+        condensed(config, digits, 2),
+        condensed(config, digits, 2, None, chunk),
     )
     np.testing.assert_allclose(together.images, one_by_one.images, rtol=1e-3, atol=1e-4)
     for info, other in zip(infos, others, strict=True):
@@ -218,21 +217,21 @@ def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
 def test_swept_values_are_runs_with_those_values(digits):
     """2 x 1 x 2 sets of one seed; each is the run that has those values alone."""
     swept = Config(**{**vars(SMALL), "image_lr": (0.1, 0.5), "inter_weight": (0.0, 10.0)})
-    together, _ = run(swept, digits, 2)
+    together, _ = condensed(swept, digits, 2)
     combinations = [(0.1, 0.0), (0.1, 10.0), (0.5, 0.0), (0.5, 10.0)]
     assert [(r.image_lr, r.inter_weight) for _, r in sets(swept)] == combinations
     for at, (lr, weight) in enumerate(combinations):
         alone = Config(**{**vars(SMALL), "image_lr": (lr,), "inter_weight": (weight,)})
-        images = run(alone, digits, 2)[0].images[0]
+        images = condensed(alone, digits, 2)[0].images[0]
         np.testing.assert_allclose(together.images[at], images, rtol=1e-4, atol=1e-5)
     assert not np.allclose(together.images[0], together.images[1], atol=1e-3)
 
 
 def test_memory_counts_the_arguments(digits):
     """8x8 digits, uint8: at least a byte a pixel, and float32 images with their momentum."""
-    step = condense.compile_iteration(
+    step = compile_iteration(
         lambda r: build_method(SMALL, digits, r), start_runs(SMALL, digits), digits.train, 1
     )
-    found = condense.memory(step)
+    found = memory(step)
     assert found.arguments >= digits.train.images.size + 2 * 4 * 10 * 2 * 64
     assert found.temporary > 0

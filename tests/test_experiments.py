@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,15 +147,20 @@ def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path):
     assert table3_main.rival("random", longer, "digits, 1", 1).epochs == 3
 
 
-def test_the_accelerators_commands_are_ones_that_there_are(tmp_path):
+@pytest.mark.parametrize("work", [accelerator.WHOLE, accelerator.REHEARSAL])
+def test_the_accelerators_commands_are_ones_that_there_are(work, tmp_path):
     """Each parses as it stands; nothing is run."""
-    commands = accelerator.steps(tmp_path / "a folder")
+    commands = accelerator.steps(work, tmp_path / "a folder")
     assert list(commands) == ["bench", "chunks", "condense", "evaluate"]
     parsed = {name: cli.parse(commands[name][1:]) for name in ("condense", "evaluate")}
-    assert parsed["condense"].config == Config(ipc=1)
     assert parsed["evaluate"].run == parsed["condense"].out == tmp_path / "a folder" / "run"
-    assert bench.parse(commands["bench"][1:]).ipc == (1, 10)
-    assert chunks.parse(commands["chunks"][1:]).batch_real == 256
+    assert "mnist" in bench.parse(commands["bench"][1:]).shapes
+    assert 1 in chunks.parse(commands["chunks"][1:]).ipc
+
+
+def test_the_accelerators_whole_job_is_the_papers():
+    command = accelerator.steps(accelerator.WHOLE, Path("x"))["condense"]
+    assert cli.parse(command[1:]).config == Config(ipc=1)
 
 
 def test_chunks_prints_a_line_a_program(capsys):

@@ -11,6 +11,7 @@ from gm_jax.data import by_class, normalise
 from gm_jax.datasets import load
 from gm_jax.distances import mse_global
 from gm_jax.gradients import cross_entropy
+from gm_jax.runs import run
 from gm_jax.training import NetworkState
 
 SMALL = Config(dataset="digits", ipc=2, width=8, depth=1, norm="none", batch_real=5, outer_steps=1)
@@ -112,7 +113,7 @@ def test_interleaved_is_intra_in_even_iterations_and_inter_in_odd_ones():
         method = build_method(config, digits)
         runs = start_runs(config, digits)
         runs = runs if state is None else runs._replace(state=state)
-        return condense.run(lambda rates: method, runs, digits.train, iterations)
+        return run(lambda rates: method, runs, digits.train, iterations)
 
     np.testing.assert_allclose(
         images("interleaved", 1).images, images("intra", 1).images, rtol=1e-6
@@ -136,6 +137,6 @@ def test_a_distance_of_ones_own():
     method = method._replace(schemes=(schemes.intra(manhattan, batch_real=5),))
     runs = start_runs(SMALL, digits)
     before = np.asarray(runs.state.images)
-    after = condense.run(lambda rates: method, runs, digits.train, 1)
+    after = run(lambda rates: method, runs, digits.train, 1)
     assert np.all(np.isfinite(after.images))
     assert np.any(after.images != before)
