@@ -18,7 +18,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,105 +107,134 @@ def damaged(contents: bytes, damage: tuple[str, float, bytes]) -> bytes:
     return contents[:at] + bytes([flipped]) + contents[at + 1 :]
 
 
+# --- how it is written: `(folder of good files, drawn)` -------------------------------------------
+
+
+def damage(name: str) -> Callable[[Path, Any], None]:
+    """A file's bytes, damaged."""
+
+    def make(folder: Path, drawn: tuple[str, float, bytes]) -> None:
+        path = folder / name
+        path.write_bytes(damaged(path.read_bytes(), drawn))
+
+    return make
+
+
+def other_arrays(name: str) -> Callable[[Path, Any], None]:
+    """An archive with some of its arrays replaced."""
+
+    def make(folder: Path, drawn: dict[str, np.ndarray]) -> None:
+        np.savez(folder / name, **_arrays(folder / name) | drawn)
+
+    return make
+
+
+def other_json(name: str) -> Callable[[Path, Any], None]:
+    """Any JSON in a file's place."""
+    return lambda folder, drawn: (folder / name).write_text(json.dumps(drawn))
+
+
+def other_settings(folder: Path, drawn: dict[str, Any]) -> None:
+    """The settings that a run's images were made with."""
+    held = _arrays(folder / "run/synthetic.npz")
+    about = json.loads(str(held["config"]))
+    about["settings"] |= drawn
+    np.savez(folder / "run/synthetic.npz", **held | {"config": np.array(json.dumps(about))})
+
+
+def other_checkpoints(folder: Path, drawn: list[tuple[float, tuple]]) -> None:
+    """Some of a run's checkpoint files, damaged."""
+    files = sorted(p for p in (folder / "run/checkpoints").rglob("*") if p.is_file())
+    for where, how in drawn:
+        path = files[int(where * len(files))]
+        path.write_bytes(damaged(path.read_bytes(), how))
+
+
+def bomb(folder: Path, drawn: tuple[int, str]) -> None:
+    """An archive whose header states a size that it does not hold."""
+    size, name = drawn
+    with zipfile.ZipFile(folder / "own.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        header = io.BytesIO()
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (size, 1000, 1000)}
+        np.lib.format.write_array_header_1_0(header, shape)
+        archive.writestr(f"{name}.npy", header.getvalue() + bytes(1000))
+
+
+def pickled(folder: Path, drawn: Any) -> None:
+    """A `.pt` file that holds something else."""
+    (folder / "sets.pt").write_bytes(pickle.dumps(drawn, 2))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as held:
+        return dict(held)
+
+
 # --- the kinds ------------------------------------------------------------------------------------
 
 
 def kinds(good: Path) -> dict[str, Kind]:
-    """Every kind, given a folder of good files to damage; see `good_files`."""
-    digits = load("digits")
-    held = dict(np.load(good / "run" / "synthetic.npz"))
-    about = json.loads(str(held["config"]))
-    own = dict(np.load(good / "own.npz"))
+    """Every kind, by name, given a folder of good files: see `good_files`."""
+    return sets_kinds(_arrays(good / "run/synthetic.npz")) | run_kinds() | data_kinds() | pt_kinds()
 
-    def damage(name: str) -> Callable[[Path, Any], None]:
-        return lambda folder, drawn: (folder / name).write_bytes(
-            damaged((good / name).read_bytes(), drawn)
-        )
 
-    def arrays(name: str, good_ones: dict) -> Callable[[Path, Any], None]:
-        return lambda folder, drawn: np.savez(folder / name, **good_ones | drawn)
+def changed(names: Iterable[str]) -> st.SearchStrategy:
+    """Other arrays under some of the names."""
+    return st.dictionaries(st.sampled_from(sorted(names)), ARRAYS, min_size=1)
 
-    def other_json(name: str) -> Callable[[Path, Any], None]:
-        return lambda folder, drawn: (folder / "run" / name).write_text(json.dumps(drawn))
 
-    def settings_of(folder: Path, drawn: dict[str, Any]) -> None:
-        changed = about | {"settings": about["settings"] | drawn}
-        np.savez(
-            folder / "run" / "synthetic.npz", **held | {"config": np.array(json.dumps(changed))}
-        )
-
-    def checkpoint_files(folder: Path, drawn: list[tuple[float, tuple]]) -> None:
-        files = sorted(p for p in (folder / "run" / "checkpoints").rglob("*") if p.is_file())
-        for where, damage in drawn:
-            path = files[int(where * len(files))]
-            path.write_bytes(damaged(path.read_bytes(), damage))
-
-    def bomb(folder: Path, drawn: tuple[int, str]) -> None:
-        size, name = drawn
-        with zipfile.ZipFile(folder / "own.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-            header = io.BytesIO()
-            shape = {"descr": "|u1", "fortran_order": False, "shape": (size, 1000, 1000)}
-            np.lib.format.write_array_header_1_0(header, shape)
-            archive.writestr(f"{name}.npy", header.getvalue() + bytes(1000))
-
-    changed = lambda names: st.dictionaries(st.sampled_from(sorted(names)), ARRAYS, min_size=1)
-    from_run = lambda folder: artefacts.read_synthetic(folder / "run")
-    from_own = lambda folder: load(str(folder / "own.npz"))
+def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
+    """Condensed sets, given the arrays of good ones."""
+    name, read = "run/synthetic.npz", lambda folder: artefacts.read_synthetic(folder / "run")
+    settings_of = json.loads(str(held["config"]))["settings"]
+    wrong = st.dictionaries(st.sampled_from(sorted(settings_of)), JSON, min_size=1)
     return {
-        "synthetic.npz, damaged": Kind(DAMAGE, damage("run/synthetic.npz"), from_run, _good_sets),
-        "synthetic.npz, other arrays": Kind(
-            changed(held), arrays("run/synthetic.npz", held), from_run, _good_sets
-        ),
-        "synthetic.npz, other settings": Kind(
-            st.dictionaries(st.sampled_from(sorted(about["settings"])), JSON, min_size=1),
-            settings_of,
-            from_run,
-            _good_sets,
-        ),
-        "config.json, damaged": Kind(
-            DAMAGE,
-            damage("run/config.json"),
-            lambda folder: artefacts.read_about(folder / "run"),
-            lambda found: found["format"] == artefacts.FORMAT,
-        ),
-        "config.json, other JSON": Kind(
-            JSON,
-            other_json("config.json"),
-            lambda folder: artefacts.read_about(folder / "run"),
-            lambda found: found["format"] == artefacts.FORMAT,
-        ),
-        "evaluation.json, other JSON": Kind(
-            st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON})),
-            other_json("evaluation.json"),
-            lambda folder: cli_export.accuracies(folder / "run" / "evaluation.json"),
-            lambda found: all(isinstance(x, float) for xs in found.values() for x in xs),
-        ),
-        "checkpoints, damaged": Kind(
-            st.lists(st.tuples(st.floats(0, 1, exclude_max=True), DAMAGE), min_size=1, max_size=9),
-            checkpoint_files,
-            _restored,
-            lambda state: state is not None and bool(np.isfinite(state.images).all()),
-        ),
-        "own .npz, damaged": Kind(DAMAGE, damage("own.npz"), from_own, _good_data),
-        "own .npz, other arrays": Kind(changed(own), arrays("own.npz", own), from_own, _good_data),
-        "own .npz, a bomb": Kind(
-            st.tuples(st.integers(0, 2**40), st.sampled_from(["images", "labels", "x"])),
-            bomb,
-            from_own,
-            lambda found: False,
-        ),
-        "picture, damaged": Kind(
-            DAMAGE, damage("pictures/a/0.png"), lambda f: load(str(f / "pictures"), 8), _good_data
-        ),
-        ".pt, damaged": Kind(
-            DAMAGE, damage("sets.pt"), lambda f: pt_file.read(f / "sets.pt", digits), _good_sets
-        ),
-        ".pt, other contents": Kind(
-            JSON.map(lambda value: {"data": value}) | JSON,
-            lambda folder, drawn: (folder / "sets.pt").write_bytes(pickle.dumps(drawn, 2)),
-            lambda folder: pt_file.read(folder / "sets.pt", digits),
-            _good_sets,
-        ),
+        "synthetic.npz, damaged": Kind(DAMAGE, damage(name), read, _good_sets),
+        "synthetic.npz, other arrays": Kind(changed(held), other_arrays(name), read, _good_sets),
+        "synthetic.npz, other settings": Kind(wrong, other_settings, read, _good_sets),
+    }
+
+
+def run_kinds() -> dict[str, Kind]:
+    """What else is in a run folder."""
+    about = lambda folder: artefacts.read_about(folder / "run")
+    current = lambda found: found["format"] == artefacts.FORMAT
+    accuracies = lambda folder: cli_export.accuracies(folder / "run/evaluation.json")
+    numbers = lambda found: all(isinstance(x, float) for xs in found.values() for x in xs)
+    finite = lambda state: state is not None and bool(np.isfinite(state.images).all())
+    named = st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON}))
+    damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), DAMAGE), min_size=1, max_size=9)
+    config, evaluation = "run/config.json", "run/evaluation.json"
+    return {
+        "config.json, damaged": Kind(DAMAGE, damage(config), about, current),
+        "config.json, other JSON": Kind(JSON, other_json(config), about, current),
+        "evaluation.json, other JSON": Kind(named, other_json(evaluation), accuracies, numbers),
+        "checkpoints, damaged": Kind(damages, other_checkpoints, _restored, finite),
+    }
+
+
+def data_kinds() -> dict[str, Kind]:
+    """Data sets of a user's own."""
+    own = lambda folder: load(str(folder / "own.npz"))
+    pictures = lambda folder: load(str(folder / "pictures"), 8)
+    names = ("images", "labels", "class_names")
+    sizes = st.tuples(st.integers(0, 2**40), st.sampled_from(["images", "labels", "x"]))
+    return {
+        "own .npz, damaged": Kind(DAMAGE, damage("own.npz"), own, _good_data),
+        "own .npz, other arrays": Kind(changed(names), other_arrays("own.npz"), own, _good_data),
+        "own .npz, a bomb": Kind(sizes, bomb, own, lambda found: False),
+        "picture, damaged": Kind(DAMAGE, damage("pictures/a/0.png"), pictures, _good_data),
+    }
+
+
+def pt_kinds() -> dict[str, Kind]:
+    """Files of the PyTorch programs."""
+    digits = load("digits")
+    read = lambda folder: pt_file.read(folder / "sets.pt", digits)
+    contents = JSON.map(lambda value: {"data": value}) | JSON
+    return {
+        ".pt, damaged": Kind(DAMAGE, damage("sets.pt"), read, _good_sets),
+        ".pt, other contents": Kind(contents, pickled, read, _good_sets),
     }
 
 

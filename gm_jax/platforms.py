@@ -28,8 +28,8 @@ class Choices(NamedTuple):
 
 # On a CPU the cores are busy with one small batch, and what leaves the cache is slow: real
 # gradients took 1.46 s in microbatches of 8 images, 1.22 in 16, 1.21 in 32 (640 images of 28x28,
-# ConvNet 128).  Classes at once were slower, seeds and networks too: an iteration of 4 seeds took
-# 1.21 s a seed one after another, 1.55 s four at once (experiments/chunks.py).
+# ConvNet 128).  Classes at once were slower, seeds and networks too: an iteration of 16 seeds took
+# 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once (experiments/chunks.py).
 CPU = Choices("winograd", microbatch=16, class_chunk=1, seed_chunk=1, network_chunk=1)
 # Not measured, reasoned: no loops where vmap will do, and memory that does not grow with the number
 # of classes.  10 classes of 256 images of 28x28 make 1.3 GB of each activation of ConvNet's first

@@ -13,6 +13,7 @@ from experiments import (
     accelerator,
     bench,
     chunks,
+    compile_time,
     figure_gradient_gap,
     figure_step_rules,
     sweep,
@@ -161,6 +162,13 @@ def test_the_accelerators_commands_are_ones_that_there_are(work, tmp_path):
 def test_the_accelerators_whole_job_is_the_papers():
     command = accelerator.steps(accelerator.WHOLE, Path("x"))["condense"]
     assert cli.parse(command[1:]).config == Config(ipc=1)
+
+
+def test_compile_time_prints_a_line_a_program(capsys):
+    assert compile_time.main("--classes 2 3 --ipc 1 --repeats 1".split()) == 0
+    rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [[part.strip() for part in row] for row in rows] == [["1", "2"], ["1", "3"]]
+    assert compile_time.main(["--classes", "0"]) == 2
 
 
 def test_chunks_prints_a_line_a_program(capsys):

@@ -1,0 +1,80 @@
+"""How long an iteration takes to compile, by the number of classes.
+
+    python -m experiments.compile_time                       # 10 and 100 classes, ipc 1 and 10
+
+Seconds to trace, lower and compile the program that `gm-jax condense` runs, with the paper's fixed
+steps on noise of 32x32x3; programs take turns, no cache helps.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import tyro
+
+from gm_jax.config import MOST, Config, build_method, start_runs
+from gm_jax.data import Dataset, by_class
+from gm_jax.runs import compile_iteration
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to compile."""
+
+    classes: tuple[int, ...] = (10, 100)
+    """Numbers of classes."""
+    ipc: tuple[int, ...] = (1, 10)
+    """Synthetic images a class."""
+    repeats: int = 3
+    """Times each is compiled."""
+
+
+def noise_set(classes: int) -> Dataset:
+    """20 images a class."""
+    labels = np.repeat(np.arange(classes), 20)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
+    names = tuple(str(c) for c in range(classes))
+    train = by_class(pixels, labels, classes)
+    return Dataset("noise", names, train, pixels[:1], labels[:1].astype(np.int32))
+
+
+def compile_seconds(config: Config, dataset: Dataset) -> float:
+    """Seconds until the program is ready."""
+    jax.clear_caches()
+    runs = start_runs(config, dataset)
+    start = time.perf_counter()
+    compile_iteration(lambda rates: build_method(config, dataset, rates), runs, dataset.train, 1)
+    return time.perf_counter() - start
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compiles, prints a Markdown table; returns the exit status."""
+    settings = tyro.cli(
+        Settings, prog="python -m experiments.compile_time", description=__doc__, args=arguments
+    )
+    for value in (*settings.classes, *settings.ipc, settings.repeats):
+        if not 1 <= value <= MOST:
+            print(f"compile_time: {value}: numbers must be 1 to {MOST}", file=sys.stderr)
+            return 2
+    jax.config.update("jax_enable_compilation_cache", False)
+    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
+    print("| ipc | classes | seconds (lowest to highest) |\n|---|---|---|", flush=True)
+    sets = {classes: noise_set(classes) for classes in settings.classes}
+    for ipc in settings.ipc:
+        config = Config(ipc=ipc, step_rule="fixed")
+        taken = [
+            [compile_seconds(config, sets[classes]) for classes in settings.classes]
+            for _ in range(settings.repeats)
+        ]
+        for classes, seconds in zip(settings.classes, zip(*taken)):
+            spread = f"({min(seconds):.1f} to {max(seconds):.1f})"
+            print(f"| {ipc} | {classes} | {statistics.median(seconds):.1f} {spread} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
