@@ -14,9 +14,10 @@ import dataclasses
 import gzip
 import json
 import re
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ import tyro
 
 from experiments.bench_cases import EPOCH, ITERATION, MATCH, PARTS, REAL, SHAPES, Case, flops
 from experiments.bench_gm_jax import matrix_rate, work
+from gm_jax.config import MOST
 from gm_jax.step_rules import paper_steps
 
 PHASES = re.compile(
@@ -104,7 +106,9 @@ def phase_flops(case: Case) -> dict[str, int]:
     }
 
 
-def by(name_of: Callable[[str], str], spent: dict[str, float], sources: dict[str, str]) -> list:
+def by(
+    name_of: Callable[[str], str], spent: dict[str, float], sources: dict[str, str]
+) -> list[tuple[str, float]]:
     """What instructions do, by name, with its share of all their time, the largest first."""
     groups = collections.Counter()
     for instruction, milliseconds in spent.items():
@@ -113,20 +117,8 @@ def by(name_of: Callable[[str], str], spent: dict[str, float], sources: dict[str
     return [(name, part / groups.total()) for name, part in groups.most_common()]
 
 
-def main(settings: Settings) -> None:
+def show(case: Case) -> None:
     """Traces, adds up, prints Markdown tables."""
-    if settings.part not in PARTS or settings.shape not in SHAPES:
-        raise SystemExit(f"--part one of {', '.join(PARTS)}; --shape one of {', '.join(SHAPES)}")
-    inner = paper_steps(settings.ipc)[1]
-    case = Case(
-        part=settings.part,
-        shape=settings.shape,
-        ipc=settings.ipc,
-        batch_real=settings.batch_real,
-        outer_steps=settings.outer_steps,
-        inner_epochs=inner,
-        epochs=settings.epochs,
-    )
     function, arguments = work(case)
     program = jax.jit(function).lower(*arguments).compile()
     spent, sources = kernels(program, arguments), instructions(program)
@@ -135,10 +127,10 @@ def main(settings: Settings) -> None:
     whole = time.perf_counter() - started
     print(f"one call without tracing: {whole:.3f} s\n")
     if case.part == ITERATION:
-        rate = matrix_rate()
+        rate, counted = matrix_rate(), phase_flops(case)
         print("| phase | s | share | s at the matrix rate |\n|---|---|---|---|")
         for name, share in by(phase, spent, sources):
-            floor = f"{phase_flops(case)[name] / rate:.2f}" if name in phase_flops(case) else ""
+            floor = f"{counted[name] / rate:.2f}" if name in counted else ""
             print(f"| {name} | {whole * share:.2f} | {100 * share:.1f} % | {floor} |")
         print()
     print("| what | s | share |\n|---|---|---|")
@@ -146,5 +138,25 @@ def main(settings: Settings) -> None:
         print(f"| {name} | {whole * share:.2f} | {100 * share:.1f} % |")
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    settings = tyro.cli(
+        Settings, prog="python -m experiments.trace", description=__doc__, args=arguments
+    )
+    for flag, allowed in (("part", PARTS), ("shape", SHAPES)):
+        if getattr(settings, flag) not in allowed:
+            value = getattr(settings, flag)
+            print(f"trace: --{flag} {value!r}: choose {', '.join(allowed)}", file=sys.stderr)
+            return 2
+    for flag in ("ipc", "batch_real", "outer_steps", "epochs"):
+        value = getattr(settings, flag)
+        if not 1 <= value <= MOST:
+            flag = flag.replace("_", "-")
+            print(f"trace: --{flag} {value}: must be 1 to {MOST}", file=sys.stderr)
+            return 2
+    show(Case(**dataclasses.asdict(settings), inner_epochs=paper_steps(settings.ipc)[1]))
+    return 0
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    sys.exit(main())

@@ -151,3 +151,12 @@ def test_time_is_shared_out_by_layer_and_direction():
     sources = {"a": "jit(f)/transpose(jvp(ConvNet))/Conv_1/add", "b": "jit(f)/jvp(ConvNet)/max"}
     found = trace.by(trace.group, {"b": 2.0, "a": 6.0, "while.1": 90.0}, sources)
     assert found == [("Conv 2, backward", 0.75), ("ReLU and pooling, forward", 0.25)]
+
+
+@pytest.mark.parametrize("wrong", ["--part nonsense", "--shape svhn", "--ipc 0", "--epochs -1"])
+def test_a_trace_of_nothing_is_refused_in_one_line(wrong, capsys):
+    flag, value = wrong.split()
+    assert trace.main([flag, value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert flag in line
+    assert value in line
