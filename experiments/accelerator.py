@@ -1,7 +1,7 @@
 """Everything that `docs/performance.md` wants to know of a GPU or TPU, in one call.
 
     python -m experiments.accelerator --out accelerator
-    python -m experiments.accelerator --rehearse    # every step, with little work
+    python -m experiments.accelerator --rehearse    # with little work
 
 One after another, because nothing else may run meanwhile: the benchmark beside PyTorch at ipc 1 and
 10; seeds and networks by chunk (1, 4, 16); the whole `mnist5k` job at the paper's settings, 1000
@@ -52,7 +52,8 @@ class Settings:
     """What to run, and where to put it."""
 
     out: Path = Path("accelerator")
-    """Folder for what the steps print, for bench.json, and for the run."""
+    """Folder for what the steps print, for bench.json, and for the run; of a rehearsal, its
+    folder `rehearsal`."""
     skip: tuple[str, ...] = ()
     """Steps to leave out: bench, chunks, condense, evaluate."""
     rehearse: bool = False
@@ -66,7 +67,7 @@ def steps(work: Work, out: Path) -> dict[str, list[str]]:
     return {
         "bench": ["experiments.bench", *bench, "--out", str(out / "bench.json")],
         "chunks": ["experiments.chunks", *chunks],
-        "condense": ["gm_jax", "condense", *condense, "--out", run, "--replace"],
+        "condense": ["gm_jax", "condense", *condense, "--out", run, "--resume"],
         "evaluate": ["gm_jax", "evaluate", run, *evaluate],
     }
 
@@ -82,22 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"accelerator: --skip {name!r}: choose {', '.join(Work._fields)}", file=sys.stderr
             )
             return 2
-    settings.out.mkdir(parents=True, exist_ok=True)
+    work = REHEARSAL if settings.rehearse else WHOLE
+    out = settings.out / "rehearsal" if settings.rehearse else settings.out
+    out.mkdir(parents=True, exist_ok=True)
     seconds = {}
     failed = []
-    work = REHEARSAL if settings.rehearse else WHOLE
-    for name, command in steps(work, settings.out).items():
+    for name, command in steps(work, out).items():
         if name in settings.skip:
             continue
         print(f"{name}: python -m {' '.join(command)}", flush=True)
         start = time.perf_counter()
-        with (settings.out / f"{name}.txt").open("w") as file:
+        with (out / f"{name}.txt").open("w") as file:
             command = [sys.executable, "-m", *command]
             done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
         seconds[name] = round(time.perf_counter() - start, 1)
         failed += [name] if done.returncode else []
-        artefacts.write_json(settings.out / "seconds.json", seconds)
-        lines = (settings.out / f"{name}.txt").read_text().splitlines()
+        artefacts.write_json(out / "seconds.json", seconds)
+        lines = (out / f"{name}.txt").read_text().splitlines()
         print("\n".join(lines[-40:]), flush=True)
     print(json.dumps(seconds))
     if failed:

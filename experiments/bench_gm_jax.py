@@ -40,7 +40,7 @@ def work(case: Case) -> tuple[Callable, tuple]:
     shape = data.image_shape
     method = build_method(settings(case), data)
     key = jax.random.key(0)
-    # Noise in place of a fresh network: compiling its initialisation would take seconds a case.
+    # Noise in place of a fresh network: compiling its initialisation would take a second a case.
     shapes, stats = jax.eval_shape(method.network.init, key)
     params = jax.tree.map(lambda p: 0.05 * noise(*p.shape), shapes)
     frozen = training.NetworkState(params, stats, None)

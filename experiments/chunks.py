@@ -1,6 +1,6 @@
 """How many seeds, and how many networks of an evaluation, at a time: seconds and memory by chunk.
 
-    python -m experiments.chunks                                   # a laptop: ten minutes
+    python -m experiments.chunks                                   # a laptop: 8 minutes
     python -m experiments.chunks --batch-real 256 --ipc 1 10       # an accelerator
 
 The defaults in `gm_jax/platforms.py` rest on this table.  An iteration is cut to 2 outer steps at

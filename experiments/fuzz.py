@@ -93,9 +93,9 @@ DAMAGE = st.tuples(
 """What is done to a file, where in it, with which bytes."""
 
 
-def damaged(contents: bytes, damage: tuple[str, float, bytes]) -> bytes:
-    """A file's bytes after the damage."""
-    how, where, noise = damage
+def damaged(contents: bytes, drawn: tuple[str, float, bytes]) -> bytes:
+    """A file's bytes after the damage that was drawn."""
+    how, where, noise = drawn
     at = int(where * len(contents))
     if how == "cut":
         return contents[:at]

@@ -67,12 +67,12 @@ def kernels(program: jax.stages.Compiled, arguments: tuple) -> collections.Count
     return spent
 
 
-def instructions(program: jax.stages.Compiled) -> dict[str, str]:
+def instructions(program: str) -> dict[str, str]:
     """What of the source each instruction came from; loops and calls are left to their bodies."""
-    line = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name=\"([^\"]*)\"")
-    found = (line.match(text) for text in program.as_text().splitlines())
-    named = {match[1]: match[2] for match in found if match}
-    return {name: of for name, of in named.items() if not re.match(r"(while|jit_|call|cond)", name)}
+    line = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*? ([a-z\-]+)\(.*?op_name=\"([^\"]*)\"")
+    found = (line.match(text) for text in program.splitlines())
+    bodies = ("while", "call", "conditional")
+    return {match[1]: match[3] for match in found if match and match[2] not in bodies}
 
 
 def group(source: str) -> str:
@@ -121,7 +121,7 @@ def show(case: Case) -> None:
     """Traces, adds up, prints Markdown tables."""
     function, arguments = work(case)
     program = jax.jit(function).lower(*arguments).compile()
-    spent, sources = kernels(program, arguments), instructions(program)
+    spent, sources = kernels(program, arguments), instructions(program.as_text())
     started = time.perf_counter()
     jax.block_until_ready(program(*arguments))
     whole = time.perf_counter() - started

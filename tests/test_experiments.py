@@ -155,20 +155,37 @@ def test_the_accelerators_commands_are_ones_that_there_are(work, tmp_path):
     assert list(commands) == ["bench", "chunks", "condense", "evaluate"]
     parsed = {name: cli.parse(commands[name][1:]) for name in ("condense", "evaluate")}
     assert parsed["evaluate"].run == parsed["condense"].out == tmp_path / "a folder" / "run"
-    assert "mnist" in bench.parse(commands["bench"][1:]).shapes
-    assert 1 in chunks.parse(commands["chunks"][1:]).ipc
+    assert bench.parse(commands["bench"][1:]).out == tmp_path / "a folder" / "bench.json"
+    assert chunks.parse(commands["chunks"][1:]).dataset in ("mnist5k", "digits")
 
 
-def test_the_accelerators_whole_job_is_the_papers():
-    command = accelerator.steps(accelerator.WHOLE, Path("x"))["condense"]
-    assert cli.parse(command[1:]).config == Config(ipc=1)
+def test_the_accelerators_work_is_the_issues():
+    """The benchmark at ipc 1 and 10, seeds and networks 1, 4 and 16, and the paper's settings."""
+    commands = accelerator.steps(accelerator.WHOLE, Path("x"))
+    measured = bench.parse(commands["bench"][1:])
+    assert (measured.shapes, measured.ipc, measured.quick) == (("mnist",), (1, 10), False)
+    cut = chunks.parse(commands["chunks"][1:])
+    assert (cut.ipc, cut.batch_real, cut.numbers) == ((1, 10), 256, (1, 4, 16))
+    assert cli.parse(commands["condense"][1:]).config == Config(ipc=1)
+
+
+def test_a_rehearsal_is_small_and_apart(tmp_path):
+    """All steps skipped, only its folder is made."""
+    commands = accelerator.steps(accelerator.REHEARSAL, tmp_path)
+    assert bench.parse(commands["bench"][1:]).quick
+    assert cli.parse(commands["condense"][1:]).config.iterations == 2
+    skipped = ["--skip", *commands]
+    assert accelerator.main(["--out", str(tmp_path), "--rehearse", *skipped]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["rehearsal"]
 
 
 def test_compile_time_prints_a_line_a_program(capsys):
     assert compile_time.main("--classes 2 3 --ipc 1 --repeats 1".split()) == 0
     rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [[part.strip() for part in row] for row in rows] == [["1", "2"], ["1", "3"]]
-    assert compile_time.main(["--classes", "0"]) == 2
+    for wrong in (["--classes", "0"], ["--classes"], ["--repeats", "-1"]):
+        assert compile_time.main(wrong) == 2
+        assert wrong[0] in capsys.readouterr().err
 
 
 def test_chunks_prints_a_line_a_program(capsys):
