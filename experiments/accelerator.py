@@ -67,7 +67,7 @@ def steps(work: Work, out: Path) -> dict[str, list[str]]:
     return {
         "bench": ["experiments.bench", *bench, "--out", str(out / "bench.json")],
         "chunks": ["experiments.chunks", *chunks],
-        "condense": ["gm_jax", "condense", *condense, "--out", run, "--resume"],
+        "condense": ["gm_jax", "condense", *condense, "--out", run, "--replace"],
         "evaluate": ["gm_jax", "evaluate", run, *evaluate],
     }
 

@@ -23,6 +23,7 @@ from experiments.bench_cases import (
     SHAPES,
     TEST_IMAGES,
     Case,
+    Shape,
 )
 from experiments.bench_worker import peak_resident_bytes, seconds, serve
 from gm_jax import condense, evaluate, platforms, training
@@ -36,7 +37,8 @@ MATRIX, MATRIX_TRIES = 3000, 3
 
 def work(case: Case) -> tuple[Callable, tuple]:
     """What a case is in `gm_jax`: a pure function, and its arguments."""
-    data = noise_set(case)
+    drawn = case.batch_real if case.part == ITERATION else 1
+    data = noise_set(SHAPES[case.shape], CLASSES, drawn)
     shape = data.image_shape
     method = build_method(settings(case), data)
     key = jax.random.key(0)
@@ -87,13 +89,12 @@ def noise(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def noise_set(case: Case) -> Dataset:
-    """Random pixels: a batch of real images a class where the part draws them, else one."""
-    labels = np.repeat(np.arange(CLASSES), case.batch_real if case.part == ITERATION else 1)
-    shape = (len(labels), *SHAPES[case.shape])
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    names = tuple(str(c) for c in range(CLASSES))
-    train = by_class(pixels, labels, CLASSES)
+def noise_set(shape: Shape, classes: int, count: int) -> Dataset:
+    """Random pixels, `count` images a class."""
+    labels = np.repeat(np.arange(classes), count)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), *shape), np.uint8)
+    names = tuple(str(c) for c in range(classes))
+    train = by_class(pixels, labels, classes)
     return Dataset("noise", names, train, pixels[:1], labels[:1].astype(np.int32))
 
 

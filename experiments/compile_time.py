@@ -16,9 +16,14 @@ import jax
 import numpy as np
 import tyro
 
+from experiments.bench_cases import SHAPES
+from experiments.bench_gm_jax import noise_set
 from gm_jax.config import MOST, Config, build_method, start_runs
-from gm_jax.data import Dataset, by_class
+from gm_jax.data import Dataset
 from gm_jax.runs import compile_iteration
+
+REAL_IMAGES = 20
+"""Of a class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +36,6 @@ class Settings:
     """Synthetic images a class."""
     repeats: int = 3
     """Times each is compiled."""
-
-
-def noise_set(classes: int) -> Dataset:
-    """20 images a class."""
-    labels = np.repeat(np.arange(classes), 20)
-    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
-    names = tuple(str(c) for c in range(classes))
-    train = by_class(pixels, labels, classes)
-    return Dataset("noise", names, train, pixels[:1], labels[:1].astype(np.int32))
 
 
 def compile_seconds(config: Config, dataset: Dataset) -> float:
@@ -64,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
     print("| ipc | classes | seconds (lowest to highest) |\n|---|---|---|", flush=True)
-    sets = {classes: noise_set(classes) for classes in settings.classes}
+    sets = {c: noise_set(SHAPES["cifar10"], c, REAL_IMAGES) for c in settings.classes}
     for ipc in settings.ipc:
         config = Config(ipc=ipc, step_rule="fixed")
         taken = [
