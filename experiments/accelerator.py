@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import tyro
 
-from gm_jax import artefacts
+from gm_jax.storage import run_folder
 
 
 class Work(NamedTuple):
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
         seconds[name] = round(time.perf_counter() - start, 1)
         failed += [name] if done.returncode else []
-        artefacts.write_json(out / "seconds.json", seconds)
+        run_folder.write_json(out / "seconds.json", seconds)
         lines = (out / f"{name}.txt").read_text().splitlines()
         print("\n".join(lines[-40:]), flush=True)
     print(json.dumps(seconds))

@@ -41,9 +41,9 @@ from experiments.bench_cases import (
 )
 from experiments.bench_report import LEGEND, Measured, Result, machine, progress, table
 from experiments.bench_worker import Ask, WorkerError, started
-from gm_jax.artefacts import write_json
+from gm_jax.core.step_rules import paper_steps
 from gm_jax.errors import UserError
-from gm_jax.step_rules import paper_steps
+from gm_jax.storage.run_folder import write_json
 
 OURS, THEIRS = "experiments.bench_gm_jax", "experiments.bench_torch"
 

@@ -26,10 +26,12 @@ from experiments.bench_cases import (
     Shape,
 )
 from experiments.bench_worker import peak_resident_bytes, seconds, serve
-from gm_jax import condense, evaluate, platforms, training
 from gm_jax.config import Config, build_method
-from gm_jax.data import Dataset, by_class
-from gm_jax.schemes import class_labels
+from gm_jax.core import iteration, training
+from gm_jax.core.schemes import class_labels
+from gm_jax.data.images import Dataset, by_class
+from gm_jax.evaluation import protocol
+from gm_jax.nn import platforms
 
 MATRIX, MATRIX_TRIES = 3000, 3
 """Rows of the float32 matrices whose product shows the machine's rate, and how many are tried."""
@@ -51,10 +53,10 @@ def work(case: Case) -> tuple[Callable, tuple]:
     if case.part == REAL:
         real = noise(CLASSES, case.batch_real, *shape)
         groups = (real, class_labels(real))
-        return functools.partial(condense.group_signals, method), (frozen, groups)
+        return functools.partial(iteration.group_signals, method), (frozen, groups)
     if case.part == MATCH:
         real_signals = jax.tree.map(lambda p: noise(CLASSES, *p.shape), params)
-        match = functools.partial(condense.match_signals, method, method.schemes[0].match)
+        match = functools.partial(iteration.match_signals, method, method.schemes[0].match)
         return match, (frozen, real_signals, (images, class_labels(images)))
     if case.part == EPOCH:
         network_by = method.network_optimiser
@@ -62,13 +64,13 @@ def work(case: Case) -> tuple[Callable, tuple]:
         epoch = training.epoch(method.network, network_by, method.batch_train, method.microbatch)
         return epoch, (key, state, x, y)
     if case.part == ITERATION:
-        state = condense.init(method, images)
-        return functools.partial(condense.iteration, method), (key, data.train, state)
+        state = iteration.init(method, images)
+        return functools.partial(iteration.iteration, method), (key, data.train, state)
     assert case.part == EVALUATION, case.part
-    protocol = evaluate.Protocol(case.epochs, microbatch=platforms.here().microbatch)
+    how = protocol.Protocol(case.epochs, microbatch=platforms.here().microbatch)
 
     def train_and_test(key, *sets):
-        return evaluate.train_and_test(key, method.network, protocol, *sets)
+        return protocol.train_and_test(key, method.network, how, *sets)
 
     test_labels = jnp.arange(TEST_IMAGES, dtype=jnp.int32) % CLASSES
     return train_and_test, (key, x, y, noise(TEST_IMAGES, *shape), test_labels)

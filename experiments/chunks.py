@@ -18,15 +18,15 @@ from typing import NamedTuple
 import jax
 import tyro
 
-from gm_jax import platforms
 from gm_jax.config import MOST, Config, build_method, build_network, check, check_with, start_runs
-from gm_jax.coresets import random_real
-from gm_jax.data import Dataset
-from gm_jax.datasets import load
+from gm_jax.core.batching import chunked
+from gm_jax.core.loop import compile_iteration
+from gm_jax.data.images import Dataset
+from gm_jax.data.loading import load
 from gm_jax.errors import UserError
-from gm_jax.evaluate import paper_protocol, test_set, train_and_test
-from gm_jax.mapping import chunked
-from gm_jax.runs import compile_iteration
+from gm_jax.evaluation.coresets import random_real
+from gm_jax.evaluation.protocol import paper_protocol, test_set, train_and_test
+from gm_jax.nn import platforms
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ import tyro
 from experiments.bench_cases import SHAPES
 from experiments.bench_gm_jax import noise_set
 from gm_jax.config import MOST, Config, build_method, start_runs
-from gm_jax.data import Dataset
-from gm_jax.runs import compile_iteration
+from gm_jax.core.loop import compile_iteration
+from gm_jax.data.images import Dataset
 
 REAL_IMAGES = 20
 """Of a class."""

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import tyro
 
-from gm_jax.artefacts import LOCK
 from gm_jax.errors import UserError
+from gm_jax.storage.run_folder import LOCK
 
 RUN = (
     "--dataset digits --width 8 --depth 1 --ipc 2 --outer-steps 3 --inner-epochs 5 --batch-real 16 "

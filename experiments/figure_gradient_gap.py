@@ -23,12 +23,13 @@ import numpy as np
 from experiments.figures import panels
 from experiments.sweep import Cell, Scale, condensed, config, settled
 from experiments.table import main as table_main
-from gm_jax import artefacts, condense, schemes, training
 from gm_jax.config import build_method
-from gm_jax.data import draw_classes
-from gm_jax.datasets import load
-from gm_jax.distances import cosine_global, mse_global
-from gm_jax.gradients import class_mean
+from gm_jax.core import iteration, schemes, training
+from gm_jax.core.distances import cosine_global, mse_global
+from gm_jax.core.signals import class_mean
+from gm_jax.data.images import draw_classes
+from gm_jax.data.loading import load
+from gm_jax.storage import run_folder
 
 DISTANCES = ("cosine", "cosine+l2")
 
@@ -61,7 +62,7 @@ def look(cell: Cell, folder: Path, settings: Settings) -> Gap:
     """Trains fresh networks on the condensed images."""
     dataset = load(cell.config.dataset)
     method = build_method(cell.config, dataset)
-    images = jnp.asarray(artefacts.read_synthetic(folder).images[0])
+    images = jnp.asarray(run_folder.read_synthetic(folder).images[0])
     groups = images.reshape(-1, cell.config.ipc, *images.shape[1:])
     groups = (groups, schemes.class_labels(groups))
     labels = groups[1].reshape(-1)
@@ -76,7 +77,7 @@ def look(cell: Cell, folder: Path, settings: Settings) -> Gap:
         def step(state, number):
             real_key, order_key = jax.random.split(jax.random.fold_in(epochs_key, number))
             real = draw_classes(real_key, dataset.train, cell.config.batch_real)
-            of = lambda groups: class_mean(condense.group_signals(method, state, groups))
+            of = lambda groups: class_mean(iteration.group_signals(method, state, groups))
             found = gap(of(groups), of(real))
             return train(order_key, state, images, labels)[0], found
 
@@ -110,14 +111,14 @@ def make(scale: Settings, command: str) -> None:
 def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
     scale.out.mkdir(parents=True, exist_ok=True)
     path = scale.out / "figure_gradient_gap"
-    with artefacts.atomic(path.with_suffix(".csv")) as draft, draft.open("w", newline="") as file:
+    with run_folder.atomic(path.with_suffix(".csv")) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["distance", "life", "epoch", *Gap._fields])
         for distance, gap in gaps.items():
             for (number, epoch), _ in np.ndenumerate(gap.degrees):
                 values = [f"{part[number, epoch]:.5g}" for part in gap]
                 writer.writerow([distance, number, epoch, *values])
-    with artefacts.atomic(path.with_suffix(".png")) as draft:
+    with run_folder.atomic(path.with_suffix(".png")) as draft:
         shown = {name: (gap.degrees, gap.ratio) for name, gap in gaps.items()}
         panels(draft, "epoch", ("angle, degrees", "|gS - gT| / |gT|"), shown)
     lines = ["| distance | angle, degrees | gS - gT | gS - gT, share of gT |", "|---|---|---|---|"]
@@ -132,7 +133,7 @@ def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
         f"the standard deviation over {scale.lives} networks. {scale.dataset}, ipc {scale.ipc}, "
     )
     page += f"{scale.iterations} iterations.\n\n    {command}\n"
-    with artefacts.atomic(path.with_suffix(".md")) as draft:
+    with run_folder.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(page)
     print(f"{table}\n{path}.md, .csv, .png")
 

@@ -22,11 +22,12 @@ import numpy as np
 from experiments.figures import panels
 from experiments.sweep import Cell, Found, Scale, config, markdown, run, settled
 from experiments.table import main as table_main
-from gm_jax import artefacts, condense, training
 from gm_jax.config import STEP_RULES, build_method
-from gm_jax.datasets import load
-from gm_jax.evaluate import test_set
-from gm_jax.gradients import cross_entropy, microbatched
+from gm_jax.core import iteration, training
+from gm_jax.core.signals import cross_entropy, microbatched
+from gm_jax.data.loading import load
+from gm_jax.evaluation.protocol import test_set
+from gm_jax.storage import run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def look(cell: Cell, folder: Path, lives: int) -> Life:
     """One more iteration of fresh networks on the condensed images."""
     dataset = load(cell.config.dataset)
     method = build_method(cell.config, dataset)
-    synthetic = artefacts.read_synthetic(folder)
+    synthetic = run_folder.read_synthetic(folder)
     images = jnp.asarray(synthetic.images[0])
     images = images.reshape(-1, cell.config.ipc, *images.shape[1:])
 
@@ -62,9 +63,9 @@ def look(cell: Cell, folder: Path, lives: int) -> Life:
 
         def step(carry, number):
             zero = jnp.zeros((), jnp.int32)
-            place = condense.Place(zero, number, number == method.outer_steps - 1)
+            place = iteration.Place(zero, number, number == method.outer_steps - 1)
             step_key = jax.random.fold_in(steps_key, number)
-            carry, info = condense.outer_step(method, step_key, dataset.train, carry, place)
+            carry, info = iteration.outer_step(method, step_key, dataset.train, carry, place)
             return carry, (info.inner_epochs, _loss(method, carry[2], test))
 
         carry = (images, method.image_optimiser.init(images), network)
@@ -75,7 +76,7 @@ def look(cell: Cell, folder: Path, lives: int) -> Life:
     return Life(*map(np.asarray, found))
 
 
-def _loss(method: condense.Method, state: training.NetworkState, test: tuple) -> jax.Array:
+def _loss(method: iteration.Method, state: training.NetworkState, test: tuple) -> jax.Array:
     of = lambda params, x, y: cross_entropy(method.network.apply(params, state.stats, x), y)
     return microbatched(of, method.microbatch)(state.params, *test)
 
@@ -98,14 +99,14 @@ def make(scale: Settings, command: str) -> None:
 def _write(scale: Settings, found: Sequence[Found], lives: dict[str, Life], command: str) -> None:
     scale.out.mkdir(parents=True, exist_ok=True)
     path = scale.out / "figure_step_rules"
-    with artefacts.atomic(path.with_suffix(".csv")) as draft, draft.open("w", newline="") as file:
+    with run_folder.atomic(path.with_suffix(".csv")) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["rule", "life", "outer_step", "inner_epochs", "loss"])
         for rule, life in lives.items():
             for number, rows in enumerate(zip(life.inner_epochs, life.loss)):
                 for step, (epochs, loss) in enumerate(zip(*rows)):
                     writer.writerow([rule, number, step, int(epochs), f"{loss:.5f}"])
-    with artefacts.atomic(path.with_suffix(".png")) as draft:
+    with run_folder.atomic(path.with_suffix(".png")) as draft:
         shown = {rule: (life.inner_epochs[:, :-1], life.loss) for rule, life in lives.items()}
         panels(draft, "outer step", ("inner epochs", "loss on test images"), shown)
     table = markdown("step rule", found, lambda one: "accuracy", {})
@@ -115,7 +116,7 @@ def _write(scale: Settings, found: Sequence[Found], lives: dict[str, Life], comm
     page = f"# Step rules\n\n{table}\n\n" + "\n".join(f"- {line}" for line in taken)
     page += f"\n\nipc {scale.ipc}, {scale.iterations} iterations, {scale.batch_real} real images a "
     page += f"class, {scale.lives} lives.\n\n    {command}\n"
-    with artefacts.atomic(path.with_suffix(".md")) as draft:
+    with run_folder.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(page)
     print(f"{table}\n{path}.md, .csv, .png")
 

@@ -29,12 +29,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from gm_jax import artefacts, checkpoints, cli_export, pt_file
+from gm_jax.cli.main import export
+from gm_jax.condensed import Synthetic
 from gm_jax.config import Config, start_runs
-from gm_jax.data import Dataset
-from gm_jax.datasets import load
+from gm_jax.data.images import Dataset
+from gm_jax.data.loading import load
 from gm_jax.errors import UserError
-from gm_jax.synthetic import Synthetic
+from gm_jax.storage import checkpoints, pt_file, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +186,7 @@ def changed(names: Iterable[str]) -> st.SearchStrategy:
 
 def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
     """Condensed sets, given the arrays of good ones."""
-    name, read = "run/synthetic.npz", lambda folder: artefacts.read_synthetic(folder / "run")
+    name, read = "run/synthetic.npz", lambda folder: run_folder.read_synthetic(folder / "run")
     settings_of = json.loads(str(held["config"]))["settings"]
     wrong = st.dictionaries(st.sampled_from(sorted(settings_of)), JSON, min_size=1)
     return {
@@ -197,9 +198,9 @@ def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
 
 def run_kinds() -> dict[str, Kind]:
     """What else is in a run folder."""
-    about = lambda folder: artefacts.read_about(folder / "run")
-    current = lambda found: found["format"] == artefacts.FORMAT
-    accuracies = lambda folder: cli_export.accuracies(folder / "run/evaluation.json")
+    about = lambda folder: run_folder.read_about(folder / "run")
+    current = lambda found: found["format"] == run_folder.FORMAT
+    accuracies = lambda folder: export.accuracies(folder / "run/evaluation.json")
     numbers = lambda found: all(isinstance(x, float) for xs in found.values() for x in xs)
     finite = lambda state: state is not None and bool(np.isfinite(state.images).all())
     named = st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON}))
@@ -239,8 +240,8 @@ def pt_kinds() -> dict[str, Kind]:
 
 
 def _restored(folder: Path) -> Any:
-    about = artefacts.read_about(folder / "run")
-    start = start_runs(artefacts.config_from(about), load("digits")).state
+    about = run_folder.read_about(folder / "run")
+    start = start_runs(run_folder.config_from(about), load("digits")).state
     return checkpoints.restore(folder / "run", start, checkpoints.identity(about))
 
 
@@ -259,11 +260,11 @@ def good_files(folder: Path) -> None:
     """A run with its checkpoints, an own `.npz`, a folder of pictures and, with torch, a `.pt`."""
     config = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
     digits = load("digits")
-    about = artefacts.described(config, digits)
+    about = run_folder.described(config, digits)
     state = start_runs(config, digits).state
     run = folder / "run"
-    with artefacts.locked(run):
-        artefacts.create(run, about)
+    with run_folder.locked(run):
+        run_folder.create(run, about)
     for _ in range(2):
         state = state._replace(iteration=state.iteration + 1)
         checkpoints.save(run, state, checkpoints.identity(about))
@@ -275,7 +276,7 @@ def good_files(folder: Path) -> None:
         np.array([3], np.int32),
         config,
     )
-    artefacts.write_synthetic(run, synthetic, about)
+    run_folder.write_synthetic(run, synthetic, about)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (20, 6, 6, 3)).astype(np.uint8)
     np.savez(folder / "own.npz", images=images, labels=np.arange(20) % 2, class_names=["a", "b"])

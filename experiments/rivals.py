@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.sweep import Found, Scale, config, loaded
-from gm_jax import artefacts, platforms
 from gm_jax.config import Config, build_network, check
-from gm_jax.coresets import Set, chosen_real, features, herding, k_center, random_real
-from gm_jax.data import ClassImages, Dataset, normalise
-from gm_jax.evaluate import Protocol, evaluate_sets, paper_protocol, test_set, train
-from gm_jax.networks import Network
+from gm_jax.data.images import ClassImages, Dataset, normalise
+from gm_jax.evaluation.coresets import Set, chosen_real, features, herding, k_center, random_real
+from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, test_set, train
+from gm_jax.nn import platforms
+from gm_jax.nn.networks import Network
+from gm_jax.storage import run_folder
 
 WHOLE = "whole set"
 RIVALS = ("random", "herding", "k-center", WHOLE)
@@ -44,7 +45,7 @@ def rival(kind: str, scale: Scale, column: str, whole_epochs: int) -> Found:
         accuracies, epochs = _evaluate(kind, scale, settings, whole_epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
         found = {"asked": asked, "epochs": epochs, "accuracies": accuracies.tolist()}
-        artefacts.write_json(path, found)
+        run_folder.write_json(path, found)
     held = json.loads(path.read_text())
     accuracies = np.array(held["accuracies"])
     return Found(kind, column, settings.network, accuracies, None, held["epochs"], 0.0, 0.0)

@@ -18,14 +18,14 @@ import jax
 import numpy as np
 
 from experiments.figures import bars
-from gm_jax import artefacts
-from gm_jax.cli_condense import Condense, condense
-from gm_jax.cli_evaluate import Evaluate, evaluate
+from gm_jax.cli.condense import Condense, condense
+from gm_jax.cli.evaluate import Evaluate, evaluate
+from gm_jax.condensed import DivergedError
 from gm_jax.config import Config, check, check_with, with_network
-from gm_jax.data import Dataset
-from gm_jax.datasets import load
-from gm_jax.evaluate import Summary, paper_protocol, summarise
-from gm_jax.synthetic import DivergedError
+from gm_jax.data.images import Dataset
+from gm_jax.data.loading import load
+from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
+from gm_jax.storage import run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _condense(folder: Path, config: Config) -> None:
 
 def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
     path = folder / "evaluation.json"
-    if not artefacts.read_synthetic(folder).whole:
+    if not run_folder.read_synthetic(folder).whole:
         return
     if path.exists():
         held = json.loads(path.read_text())
@@ -212,7 +212,7 @@ def read(folder: Path, cell: Cell) -> list[Found]:
     epochs = float(np.mean([sum(line["inner_epochs"]) for line in lines])) if lines else 0.0
     seconds = lines[-1]["seconds"] if lines else 0.0
     networks = cell.networks or (cell.config.network,)
-    if not artefacts.read_synthetic(folder).whole:
+    if not run_folder.read_synthetic(folder).whole:
         none = np.empty((0, 0))
         return [Found(*cell[:2], name, none, cell.config, 0, seconds, epochs) for name in networks]
     results = json.loads((folder / "evaluation.json").read_text())
@@ -272,7 +272,7 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
     head = ["row", "column", "network", "mean", "std", "std_sets", "sets", "networks", "epochs"]
     head += ["seconds", "inner_epochs_taken"]
     settings = [field.name for field in dataclasses.fields(Config)]
-    with artefacts.atomic(path) as draft, draft.open("w", newline="") as file:
+    with run_folder.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head + settings)
         for one in found:
@@ -299,12 +299,12 @@ def save(
     """
     scale.out.mkdir(parents=True, exist_ok=True)
     write_csv(scale.out / f"{name}.csv", found)
-    with artefacts.atomic(scale.out / f"{name}.png") as draft:
+    with run_folder.atomic(scale.out / f"{name}.png") as draft:
         labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
         bars(draft, title, labels, means, spreads)
     page = f"# {title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {command}\n"
-    with artefacts.atomic(scale.out / f"{name}.md") as draft:
+    with run_folder.atomic(scale.out / f"{name}.md") as draft:
         draft.write_text(page)
     print(table)
     print(f"{scale.out / name}.md, .csv, .png")

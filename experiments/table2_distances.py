@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from experiments.sweep import Cell, Scale, config, markdown, run, save, settled
 from experiments.table import main as table_main
-from gm_jax.distances import DISTANCES
+from gm_jax.core.distances import DISTANCES
 
 
 def cells(scale: Scale) -> list[Cell]:

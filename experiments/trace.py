@@ -26,7 +26,7 @@ import tyro
 from experiments.bench_cases import EPOCH, ITERATION, MATCH, PARTS, REAL, SHAPES, Case, flops
 from experiments.bench_gm_jax import matrix_rate, work
 from gm_jax.config import MOST
-from gm_jax.step_rules import paper_steps
+from gm_jax.core.step_rules import paper_steps
 
 PHASES = re.compile(
     r"\b(fresh_network|draw|real_signals|synthetic_signals|match|pullback|inner_loop)\b"

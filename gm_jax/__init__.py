@@ -5,14 +5,15 @@ The names here are what a script needs; every equation is in the room that it be
 `data`.
 """
 
-from gm_jax.condense import CondenseState, IterationInfo, Method, init, iteration
+from gm_jax.condensed import DivergedError, Synthetic, Watch, condense_dataset
 from gm_jax.config import Config, build_method, build_network, start_runs
-from gm_jax.convolution import conv2d
-from gm_jax.coresets import chosen_real, features, herding, k_center, random_real
-from gm_jax.data import ClassImages, Dataset, by_class, denormalise, normalise
-from gm_jax.datasets import load
+from gm_jax.core.iteration import CondenseState, IterationInfo, Method, init, iteration
+from gm_jax.core.loop import run
+from gm_jax.data.images import ClassImages, Dataset, by_class, denormalise, normalise
+from gm_jax.data.loading import load
 from gm_jax.errors import UserError
-from gm_jax.evaluate import (
+from gm_jax.evaluation.coresets import chosen_real, features, herding, k_center, random_real
+from gm_jax.evaluation.protocol import (
     Protocol,
     evaluate_sets,
     paper_protocol,
@@ -20,10 +21,9 @@ from gm_jax.evaluate import (
     test_set,
     train_and_test,
 )
-from gm_jax.networks import ConvNet, Network, from_flax, from_functions
-from gm_jax.plots import save_grid
-from gm_jax.runs import run
-from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset
+from gm_jax.nn.convolution import conv2d
+from gm_jax.nn.networks import ConvNet, Network, from_flax, from_functions
+from gm_jax.storage.pictures import save_grid
 
 __version__ = "0.1.0"
 

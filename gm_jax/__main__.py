@@ -2,6 +2,6 @@
 
 import sys
 
-from gm_jax.cli import main
+from gm_jax.cli.main import main
 
 sys.exit(main())

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import condense, layers, networks, platforms, schemes, step_rules
-from gm_jax.convolution import FORMS
-from gm_jax.data import Dataset
-from gm_jax.distances import DISTANCES
+from gm_jax.core import iteration, schemes, step_rules
+from gm_jax.core.distances import DISTANCES
+from gm_jax.core.loop import Runs
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
-from gm_jax.runs import Runs
+from gm_jax.nn import layers, networks, platforms
+from gm_jax.nn.convolution import FORMS
 
 NORMS: dict[str, Callable] = {
     "none": layers.no_norm,
@@ -38,7 +39,7 @@ POOLINGS: dict[str, Callable] = {
 }
 SCHEMES = ("intra", "inter", "interleaved", "multi-level")
 STEP_RULES = ("fixed", "schedule", "overfit")
-STARTS: dict[str, Callable] = {"noise": condense.noise_images, "real": condense.real_images}
+STARTS: dict[str, Callable] = {"noise": iteration.noise_images, "real": iteration.real_images}
 
 CHOICES: dict[str, Iterable[str]] = {
     "scheme": SCHEMES,
@@ -318,7 +319,7 @@ def with_network(config: Config, named: str) -> Config:
     return config
 
 
-def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -> condense.Method:
+def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -> iteration.Method:
     """The equations that these settings stand for.
 
     Args:
@@ -328,7 +329,7 @@ def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -
     """
     rates = sets(config)[0][1] if rates is None else rates
     here = platforms.here()
-    return condense.Method(
+    return iteration.Method(
         network=build_network(config, dataset),
         schemes=_build_schemes(config, rates.inter_weight, len(dataset.class_names)),
         step_rule=_build_step_rule(config),
@@ -381,7 +382,7 @@ def start_runs(config: Config, dataset: Dataset) -> Runs:
     def of_seed(seed):
         start_key, run_key = jax.random.split(jax.random.key(seed))
         images = STARTS[config.start](start_key, dataset.train, config.ipc)
-        return run_key, condense.init(method, images)
+        return run_key, iteration.init(method, images)
 
     keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
     return Runs(keys, jax.tree.map(lambda *r: jnp.array(r, float), *rates), state)

@@ -10,11 +10,12 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
-from gm_jax import artefacts, cli
+from gm_jax.cli.main import main as cli
 from gm_jax.config import CHOICES, Config, with_network
-from gm_jax.coresets import random_real
-from gm_jax.data import normalise
-from gm_jax.datasets import load
+from gm_jax.data.images import normalise
+from gm_jax.data.loading import load
+from gm_jax.evaluation.coresets import random_real
+from gm_jax.storage import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def copy(finished, tmp_path):
     """A run folder that a test may spoil."""
     folder = tmp_path / "copy"
     folder.mkdir()
-    for name in artefacts.FILES:
+    for name in run_folder.FILES:
         (folder / name).write_bytes((finished / name).read_bytes())
     return folder
 
@@ -48,7 +49,7 @@ def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
     assert "memory: " in err
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["image_lr"] for line in lines] == [0.1, 0.5]
-    assert artefacts.read_synthetic(out).config.image_lr == (0.1, 0.5)
+    assert run_folder.read_synthetic(out).config.image_lr == (0.1, 0.5)
     status, shown, _ = gm_jax("evaluate", out, "--count", 2, "--epochs", 1, "--chunk", 0)
     assert status == 0
     found = json.loads((out / "evaluation.json").read_text())["convnet"]
@@ -69,7 +70,7 @@ def test_other_networks_are_trained_on_the_images(copy):
     for name in names:
         assert np.shape(found[name]["condensed"]["accuracies"]) == (2, 1)
         assert f"{name}  " in out
-    kept = artefacts.read_synthetic(copy).config
+    kept = run_folder.read_synthetic(copy).config
     variant = with_network(kept, names[1])
     assert (variant.norm, variant.depth, variant.width) == ("none", 1, kept.width)
     assert with_network(kept, "mlp").width == Config.width  # else it would be refused
@@ -98,7 +99,7 @@ def test_wrong_networks_are_one_line(finished, named, words):
 
 
 def test_a_run_folder_holds_what_is_promised(finished):
-    assert {p.name for p in finished.iterdir()} == {*artefacts.FILES, artefacts.LOCK}
+    assert {p.name for p in finished.iterdir()} == {*run_folder.FILES, run_folder.LOCK}
     config = json.loads((finished / "config.json").read_text())
     assert config["settings"]["iterations"] == 2
     assert set(config["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "gm_jax"}
@@ -129,7 +130,7 @@ def test_evaluation_json_holds_every_accuracy(finished):
 
 
 def test_the_grid_shows_the_images_a_row_a_class(finished):
-    synthetic = artefacts.read_synthetic(finished)
+    synthetic = run_folder.read_synthetic(finished)
     with Image.open(finished / "grid.png") as picture:
         assert picture.height > 10 * 8
     status, out, _ = gm_jax("show", finished, "--set", 1, "--out", finished.parent / "one.png")
@@ -139,7 +140,7 @@ def test_the_grid_shows_the_images_a_row_a_class(finished):
 
 def test_export_writes_the_pixels_as_pngs_and_npz(finished, tmp_path):
     assert gm_jax("export", finished, "--out", tmp_path / "out")[0] == 0
-    synthetic = artefacts.read_synthetic(finished)
+    synthetic = run_folder.read_synthetic(finished)
     with np.load(tmp_path / "out" / "images.npz") as file:
         pixels, labels = file["images"], file["labels"]
     assert pixels.shape == (2, 20, 8, 8, 1)
@@ -156,7 +157,7 @@ def test_a_run_from_real_images_starts_there(tmp_path):
     """At a tiny learning rate the images stay the real ones: all of them are in the set."""
     arguments = [*SMALL, "--start", "real", "--image-lr", "1e-12", "--seeds", 1]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    synthetic = artefacts.read_synthetic(tmp_path / "run")
+    synthetic = run_folder.read_synthetic(tmp_path / "run")
     train = load("digits").train
     normal = np.asarray(normalise(train.images, train.mean, train.std))
     for image, label in zip(synthetic.images[0], synthetic.labels):
@@ -257,7 +258,7 @@ def test_a_run_is_replaced_only_on_request(finished, copy):
     assert (copy / "synthetic.npz").read_bytes() == before
     assert gm_jax("condense", *SMALL, "--seeds", 1, "--out", copy, "--replace")[0] == 0
     assert not (copy / "evaluation.json").exists()  # it was of the run that is gone
-    assert len(artefacts.read_synthetic(copy).images) == 1
+    assert len(run_folder.read_synthetic(copy).images) == 1
 
 
 def test_folders_that_cannot_be_written_or_hold_something_else(tmp_path):

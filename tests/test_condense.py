@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax import condense, distances, schemes, step_rules
 from gm_jax.config import Config, build_method, sets, start_runs
-from gm_jax.data import by_class, draw_classes
-from gm_jax.datasets import load
-from gm_jax.evaluate import Protocol, accuracy, train
-from gm_jax.networks import from_functions
-from gm_jax.runs import Runs, compile_iteration, memory, run
-from gm_jax.training import NetworkState
+from gm_jax.core import distances, iteration, schemes, step_rules
+from gm_jax.core.loop import Runs, compile_iteration, memory, run
+from gm_jax.core.training import NetworkState
+from gm_jax.data.images import by_class, draw_classes
+from gm_jax.data.loading import load
+from gm_jax.evaluation.protocol import Protocol, accuracy, train
+from gm_jax.nn.networks import from_functions
 
 SMALL = Config(
     dataset="digits",
@@ -128,7 +128,7 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
         lambda key: {"w": jax.random.normal(key, (4, 2))},
         lambda params, x: x.reshape(len(x), -1) @ params["w"],
     )
-    method = condense.Method(
+    method = iteration.Method(
         network,
         (schemes.intra(distances.cosine_l2, batch_real=5),),
         step_rules.fixed(0),
@@ -145,7 +145,7 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
     params, _ = network.init(key)
     images = jax.random.normal(key, (2, 1, 2, 2, 1))
     frozen = NetworkState(params, {}, None)
-    info, _ = condense.match_images(method, method.schemes[0], key, data, frozen, images)
+    info, _ = iteration.match_images(method, method.schemes[0], key, data, frozen, images)
     distance = 0.0
     for c in range(2):
         x, y = real[0][c][real[1][c] >= 0], real[1][c][real[1][c] >= 0]
@@ -168,7 +168,7 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
         lambda key: {"w": 0.1 * jax.random.normal(key, (4, 2))},
         lambda params, x: x.reshape(len(x), -1) @ params["w"],
     )
-    method = condense.Method(
+    method = iteration.Method(
         network=network,
         schemes=(schemes.multi_level(distances.cosine_l2, batch_real=128),),
         step_rule=step_rules.overfit(5),
@@ -177,14 +177,14 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
         network_optimiser=optax.sgd(0.01, 0.5),
     )
     key = jax.random.key(1)
-    state = condense.init(method, condense.noise_images(key, data, 1))
+    state = iteration.init(method, iteration.noise_images(key, data, 1))
     state = jax.tree.map(lambda a: a[None], state)
     state = run(lambda rates: method, Runs(key[None], (), state), data, 60)
     x, y = state.images[0].reshape(2, 2, 2, 1), jnp.arange(2)
     between = (x[1] - x[0]).ravel()
     assert jnp.sum(between) / (2 * jnp.linalg.norm(between)) > 0.97  # cosine with (1, 1, 1, 1)
     network_state, _ = train(key, network, Protocol(epochs=100), x, y)
-    test_x = condense.draw_classes(key, data, 300)[0].reshape(-1, 2, 2, 1)
+    test_x = iteration.draw_classes(key, data, 300)[0].reshape(-1, 2, 2, 1)
     reached = accuracy(network, network_state, test_x, jnp.repeat(jnp.arange(2), 300))
     assert abs(reached - 0.977) < 0.025
 
@@ -193,7 +193,7 @@ def test_condense_under_vmap_is_condense_alone(digits):
     """A user's own vmap over keys: each seed keeps its own count of inner epochs."""
     method = build_method(SMALL, digits)
     keys, _, state = start_runs(Config(**{**vars(SMALL), "seeds": 2}), digits)
-    step = lambda key, state: condense.iteration(method, key, digits.train, state)
+    step = lambda key, state: iteration.iteration(method, key, digits.train, state)
     together, info = jax.jit(jax.vmap(step))(keys, state)
     for number in range(2):
         alone, single = jax.jit(step)(keys[number], jax.tree.map(lambda a, n=number: a[n], state))

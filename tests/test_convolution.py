@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from gm_jax import winograd
-from gm_jax.convolution import FORMS, conv2d
+from gm_jax.nn import winograd
+from gm_jax.nn.convolution import FORMS, conv2d
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax import coresets
 from gm_jax.config import Config, build_network
-from gm_jax.data import by_class
-from gm_jax.datasets import load
-from gm_jax.networks import from_functions
+from gm_jax.data.images import by_class
+from gm_jax.data.loading import load
+from gm_jax.evaluation import coresets
+from gm_jax.nn.networks import from_functions
 
 # Points 0, 1, 2, 9 on a line; the mean is 3.
 LINE = jnp.array([[0.0], [1.0], [2.0], [9.0]])

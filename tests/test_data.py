@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax.data import by_class, denormalise, draw_classes, draw_mixed, normalise
-from gm_jax.datasets import load
+from gm_jax.data.images import by_class, denormalise, draw_classes, draw_mixed, normalise
+from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 
 KEY = jax.random.key(3)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax import distances
-from gm_jax.distances import DISTANCES
+from gm_jax.core import distances
+from gm_jax.core.distances import DISTANCES
 
 # One dense kernel [in=2, out=2]: its rows are its columns.
 # a: rows (3, 4) and (1, 0); b: rows (4, 3) and (0, 2).  And a bias, which counts only in `global`.

@@ -6,8 +6,8 @@ import optax
 import pytest
 
 from gm_jax.config import Config, build_method, start_runs
-from gm_jax.datasets import load
-from gm_jax.divergence import Divergence, locate
+from gm_jax.core.divergence import Divergence, locate
+from gm_jax.data.loading import load
 
 SMALL = {
     "dataset": "digits",

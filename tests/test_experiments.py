@@ -22,9 +22,9 @@ from experiments import (
     table3_main,
     table4_cross_architecture,
 )
-from gm_jax import cli
+from gm_jax.cli.main import main as cli
 from gm_jax.config import Config
-from gm_jax.distances import DISTANCES
+from gm_jax.core.distances import DISTANCES
 from gm_jax.errors import UserError
 
 

@@ -11,8 +11,9 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
 from experiments import faults, fuzz
-from gm_jax import archives, checkpoints, data
-from gm_jax.cli_export import folder_names
+from gm_jax.cli.export import folder_names
+from gm_jax.data import archives
+from gm_jax.storage import checkpoints
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_sizes_that_only_multiply_are_refused(tmp_path, monkeypatch):
     labels = np.concatenate([np.arange(2000), np.zeros(1999, int)])
     images = np.zeros((len(labels), 8, 8), np.uint8)
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
-    monkeypatch.setattr(data, "memory_size", lambda: 2 * 10**8)
+    monkeypatch.setattr(images, "memory_size", lambda: 2 * 10**8)
     command = ["condense", "--dataset", tmp_path / "own.npz", "--out", tmp_path / "run"]
     assert_refused(gm_jax(*command), "2000 classes padded to", "memory")
     rates = [str(0.001 * n) for n in range(1, 1100)]

@@ -15,13 +15,14 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax import condense, distances, matching, networks, schemes, step_rules
 from gm_jax.config import ACTIVATIONS, NORMS, POOLINGS
-from gm_jax.data import ClassImages
-from gm_jax.evaluate import Protocol, train
-from gm_jax.gradients import cross_entropy, loss_gradient, microbatched, per_class, pullback
-from gm_jax.networks import ARCHITECTURES, ConvNet, Network, from_flax
-from gm_jax.training import NetworkState, epoch, start
+from gm_jax.core import distances, iteration, schemes, step_rules
+from gm_jax.core.signals import cross_entropy, loss_gradient, microbatched, per_class, pullback
+from gm_jax.core.training import NetworkState, epoch, start
+from gm_jax.data.images import ClassImages
+from gm_jax.evaluation.protocol import Protocol, train
+from gm_jax.nn import networks
+from gm_jax.nn.networks import ARCHITECTURES, ConvNet, Network, from_flax
 
 PRECISIONS = pytest.mark.parametrize(
     ("precise", "tolerance"), [(True, 1e-9), (False, 1e-4)], ids=["float64", "float32"]
@@ -167,10 +168,10 @@ def test_match_images(microbatch, x64):
     """The function that a run calls, all images at once and in microbatches."""
     case = matching_case("matching_rgb", True)
     scheme = schemes.multi_level(distances.cosine_l2)
-    method = condense.Method(
+    method = iteration.Method(
         case.network, (scheme,), step_rules.fixed(0), 1, None, None, microbatch=microbatch
     )
-    info, gradient = jax.jit(functools.partial(condense.match_images, method, scheme))(
+    info, gradient = jax.jit(functools.partial(iteration.match_images, method, scheme))(
         jax.random.key(0),
         given_images(case.real[0]),
         NetworkState(case.params, {}, None),
@@ -189,7 +190,7 @@ def test_whole_iteration(file, precise, tolerance):
         arrays, description = golden.load(file)
         network = golden_network(description, width=16)
         scheme = getattr(schemes, description["scheme"])(METRICS[description["metric"]])
-        method = condense.Method(
+        method = iteration.Method(
             network=network,
             schemes=(scheme,),
             step_rule=step_rules.fixed(description["inner"]),
@@ -200,13 +201,13 @@ def test_whole_iteration(file, precise, tolerance):
         key = jax.random.key(0)
         start_images = golden.images(arrays["syn0"])
         images = start_images.reshape(description["classes"], -1, *start_images.shape[1:])
-        state = condense.init(method, images)
+        state = iteration.init(method, images)
         carry = (images, state.optimiser, start(key, network, method.network_optimiser))
-        step = jax.jit(functools.partial(condense.outer_step, method))
+        step = jax.jit(functools.partial(iteration.outer_step, method))
         for k in range(description["outer"]):
             data = given_images(golden.images(arrays["real"][k]))
             last = jnp.asarray(k == description["outer"] - 1)
-            place = condense.Place(jnp.asarray(0), jnp.asarray(k), last)
+            place = iteration.Place(jnp.asarray(0), jnp.asarray(k), last)
             carry, info = step(key, data, carry, place)
             images = carry[0].reshape(-1, *carry[0].shape[2:])
             assert golden.error(info.match.loss, arrays[f"loss/{k}"]) < tolerance

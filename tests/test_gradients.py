@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax.gradients import (
+from gm_jax.core.signals import (
     class_mean,
     cross_entropy,
     loss_gradient,

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gm_jax.distances import mse_global
-from gm_jax.matching import intra, multi_level
+from gm_jax.core.distances import mse_global
+from gm_jax.core.objectives import intra, multi_level
 
 # Two classes, one number each: gS = (1, 2), gT = (4, 0), D = (a - b)^2.
 #   intra = (1 - 4)^2 + (2 - 0)^2 = 13;  the means are 1.5 and 2: D = 0.25

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gm_jax import cli
-from gm_jax.datasets import load
+from gm_jax.cli.main import main as cli
+from gm_jax.data.loading import load
+from gm_jax.data.own import hold_out
 from gm_jax.errors import UserError
-from gm_jax.own_data import hold_out
 
 GREY, RED = (90, 90, 90), (200, 0, 0)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from command_line import gm_jax
 
-from gm_jax import artefacts, pt_file
+from gm_jax.condensed import Synthetic
 from gm_jax.config import Config
-from gm_jax.datasets import load
-from gm_jax.synthetic import Synthetic
+from gm_jax.data.loading import load
+from gm_jax.storage import pt_file, run_folder
 
 torch = pytest.importorskip("torch")
 
@@ -25,12 +25,12 @@ def run(tmp_path):
     names = tuple(str(d) for d in range(10))
     labels = np.repeat(np.arange(10, dtype=np.int32), 2)
     folder = tmp_path / "run"
-    about = artefacts.described(config, load("digits"))
+    about = run_folder.described(config, load("digits"))
     done = np.ones(2, np.int32)
     synthetic = Synthetic(images, labels, *statistics, names, done, config)
-    with artefacts.locked(folder):
-        artefacts.create(folder, about)
-        artefacts.write_synthetic(folder, synthetic, about)
+    with run_folder.locked(folder):
+        run_folder.create(folder, about)
+        run_folder.write_synthetic(folder, synthetic, about)
     accuracies = {"condensed": {"accuracies": [[0.25, 0.5], [0.75, 1.0]]}}
     (folder / "evaluation.json").write_text(json.dumps({"convnet": accuracies, "ran": {}}))
     return folder
@@ -42,7 +42,7 @@ def test_a_file_has_the_published_layout(run, tmp_path):
     held = torch.load(tmp_path / "res.pt", weights_only=True)
     assert list(held) == ["data", "accs_all_exps"]
     assert held["accs_all_exps"] == {"convnet": [0.25, 0.5, 0.75, 1.0]}
-    images = artefacts.read_synthetic(run).images
+    images = run_folder.read_synthetic(run).images
     for number, (x, y) in enumerate(held["data"]):
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
         assert y.tolist() == [c for c in range(10) for _ in range(2)]

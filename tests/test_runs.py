@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
-from gm_jax import artefacts, checkpoints, cli_condense, provenance
-from gm_jax.datasets import load
+from gm_jax.cli.main import condense
+from gm_jax.data.loading import load
+from gm_jax.storage import checkpoints, provenance, run_folder
 
 LONGER = [*SMALL, "--iterations", 5, "--checkpoint-every", 1]
 
@@ -37,15 +38,15 @@ def interrupt(monkeypatch):
     before.append(signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
     def at(number, name):
-        append = artefacts.append_metrics
+        append = run_folder.append_metrics
 
         def appended(folder, rows):
             append(folder, rows)
             if rows[0]["iteration"] == number:
-                monkeypatch.setattr(artefacts, "append_metrics", append)  # only once
+                monkeypatch.setattr(run_folder, "append_metrics", append)  # only once
                 os.kill(os.getpid(), name)
 
-        monkeypatch.setattr(artefacts, "append_metrics", appended)
+        monkeypatch.setattr(run_folder, "append_metrics", appended)
 
     yield at
     for name, handler in zip((signal.SIGINT, signal.SIGTERM), before):
@@ -72,7 +73,7 @@ def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(
     assert (found, out) == (status, "")
     last = err.splitlines()[-1]
     assert last.startswith(f"gm-jax: stopped by {name} after iteration 3 of 5; to go on: gm-jax ")
-    assert not artefacts.finished(folder)
+    assert not run_folder.finished(folder)
     assert checkpoints.numbers(folder) == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     again = last.partition("to go on: gm-jax ")[2].split()
@@ -109,7 +110,7 @@ def test_other_settings_or_data_are_not_resumed(halfway, tmp_path, monkeypatch):
     digits = load("digits")
     changed = digits.train._replace(images=digits.train.images.at[3, 0, 0, 0, 0].add(1))
     with monkeypatch.context() as patch:
-        patch.setattr(cli_condense, "load", lambda *_: digits._replace(train=changed))
+        patch.setattr(condense, "load", lambda *_: digits._replace(train=changed))
         assert_refused(gm_jax("condense", *LONGER, "--out", halfway, "--resume"), "other images")
     assert gm_jax("condense", *LONGER, "--out", halfway, "--resume")[0] == 0
 
@@ -121,7 +122,7 @@ def test_another_environment_is_said_and_recorded(halfway, monkeypatch):
     status, _, err = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
     assert status == 0
     assert "other versions, commit: config.json says so" in err
-    about = artefacts.read_about(halfway)
+    about = run_folder.read_about(halfway)
     assert about["versions"] == now["versions"]
     assert about["continued"] == [{"iteration": 3} | other]
     with np.load(halfway / "synthetic.npz") as file:
@@ -179,7 +180,7 @@ def test_metrics_that_were_changed_are_noticed(halfway, cut):
 
 
 def test_a_folder_in_use_is_left_alone(unbroken, tmp_path):
-    with filelock.FileLock(unbroken / artefacts.LOCK):
+    with filelock.FileLock(unbroken / run_folder.LOCK):
         command = ["condense", *LONGER, "--out", unbroken, "--replace"]
         refused = subprocess.run(
             [sys.executable, "-m", "gm_jax", *map(str, command)],
@@ -188,7 +189,7 @@ def test_a_folder_in_use_is_left_alone(unbroken, tmp_path):
             check=False,
         )
         assert_refused((refused.returncode, refused.stdout, refused.stderr), "is in use")
-    assert artefacts.finished(unbroken)
+    assert run_folder.finished(unbroken)
 
 
 def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, interrupt, tmp_path):
@@ -202,7 +203,7 @@ def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, interrupt,
     assert gm_jax("show", folder / "replaced")[0] == 0
     assert gm_jax("condense", *command, "--resume")[0] == 0
     assert not (folder / "replaced").exists()
-    assert artefacts.read_synthetic(folder).config.seed == 9
+    assert run_folder.read_synthetic(folder).config.seed == 9
 
 
 @pytest.mark.parametrize("moves", range(5))
@@ -210,7 +211,7 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     """After any number of its files were moved, the next attempt has it whole in replaced/."""
     folder, replace = tmp_path / "run", os.replace
     shutil.copytree(unbroken, folder)
-    about, left = artefacts.read_about(folder), [moves]
+    about, left = run_folder.read_about(folder), [moves]
 
     def cut_off(*paths):
         left[0] -= 1
@@ -221,10 +222,10 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", cut_off)
         with pytest.raises(OSError, match="cut off"):
-            artefacts.create(folder, about)
-    assert artefacts.finished(folder) or artefacts.finished(folder / "replaced")
-    with artefacts.locked(folder):
-        artefacts.create(folder, about)
+            run_folder.create(folder, about)
+    assert run_folder.finished(folder) or run_folder.finished(folder / "replaced")
+    with run_folder.locked(folder):
+        run_folder.create(folder, about)
     assert results(folder / "replaced") == results(unbroken)
 
 
@@ -232,10 +233,10 @@ def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
     """A draft of config.json and the lock are all there is: the same command begins."""
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / artefacts.LOCK).touch()
+    (folder / run_folder.LOCK).touch()
     (folder / ".config.json.123.draft.json").write_text("{")
     assert gm_jax("condense", *SMALL, "--iterations", 1, "--out", folder, "--resume")[0] == 0
-    assert {p.name for p in folder.iterdir()} < {*artefacts.FILES, artefacts.LOCK}
+    assert {p.name for p in folder.iterdir()} < {*run_folder.FILES, run_folder.LOCK}
 
 
 @pytest.mark.parametrize("name", ["a[b]", "back\\slash", "gs:", "100% #1?"])
@@ -361,7 +362,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     assert last.startswith("gm-jax: diverged: set 1 at iteration 0; the other sets are finished; ")
     assert "set 1 (seed 7): the " in last
     assert last.endswith("of iteration 0: try a smaller --image-lr than 1e+25")
-    both = artefacts.read_synthetic(folder)
+    both = run_folder.read_synthetic(folder)
     assert both.iterations.tolist() == [3, 0]
     assert both.whole == [0]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -371,7 +372,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
         (2, 0.1),
     ]
     assert gm_jax("condense", *one, "--image-lr", 0.1, "--out", tmp_path / "one")[0] == 0
-    alone = artefacts.read_synthetic(tmp_path / "one")
+    alone = run_folder.read_synthetic(tmp_path / "one")
     np.testing.assert_allclose(both.images[0], alone.images[0], rtol=1e-4, atol=1e-5)
 
     status, shown, err = gm_jax("evaluate", folder, "--count", 1, "--epochs", 1)
@@ -392,7 +393,7 @@ def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
     assert "diverged: set 0 at iteration 0, set 1 at iteration 0; " in err.splitlines()[-1]
     refused = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder, "--resume")
     assert_refused(refused, "diverged: set 0")
-    assert artefacts.read_synthetic(folder).whole == []
+    assert run_folder.read_synthetic(folder).whole == []
     status, _, err = gm_jax("evaluate", folder)
     assert status == 2
     assert "no set that did not diverge" in err
@@ -420,11 +421,11 @@ def test_other_data_than_it_was_condensed_from_is_said(unbroken, tmp_path, monke
     assert "the train and test images are others" in err
     ran = json.loads((folder / "evaluation.json").read_text())["ran"]
     assert ran["data"]["name"] == str(own)
-    assert ran["data"]["train"] != artefacts.read_about(folder)["data"]["train"]
+    assert ran["data"]["train"] != run_folder.read_about(folder)["data"]["train"]
 
 
 def test_config_json_says_where_a_run_comes_from(unbroken):
-    about = artefacts.read_about(unbroken)
+    about = run_folder.read_about(unbroken)
     assert about["platform"]["backend"] == "cpu"
     assert about["data"]["counts"] == np.asarray(load("digits").train.counts).tolist()
     assert len(about["data"]["train"]) == len(about["data"]["test"]) == 64

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax import condense, schemes
 from gm_jax.config import Config, build_method, start_runs
-from gm_jax.data import by_class, normalise
-from gm_jax.datasets import load
-from gm_jax.distances import mse_global
-from gm_jax.gradients import cross_entropy
-from gm_jax.runs import run
-from gm_jax.training import NetworkState
+from gm_jax.core import iteration, schemes
+from gm_jax.core.distances import mse_global
+from gm_jax.core.loop import run
+from gm_jax.core.signals import cross_entropy
+from gm_jax.core.training import NetworkState
+from gm_jax.data.images import by_class, normalise
+from gm_jax.data.loading import load
 
 SMALL = Config(dataset="digits", ipc=2, width=8, depth=1, norm="none", batch_real=5, outer_steps=1)
 
@@ -72,7 +72,7 @@ def test_the_inter_loss_is_c_times_the_distance_of_the_mixed_batches_gradients()
     real_y = jnp.repeat(jnp.arange(10, dtype=jnp.int32), digits.train.images.shape[1])
     scheme = schemes.inter(mse_global, 10.0, batch_real=10**6)
     frozen = NetworkState(params, stats, None)
-    info, gradient = condense.match_images(
+    info, gradient = iteration.match_images(
         method, scheme, jax.random.key(0), digits.train, frozen, images
     )
 
@@ -98,7 +98,7 @@ def test_images_that_were_not_drawn_do_not_move():
     scheme = schemes.inter(mse_global, 10.0, batch_real=50, batch_synthetic=3)
     images = start_runs(config, digits).state.images[0]
     frozen = NetworkState(*method.network.init(jax.random.key(3)), None)
-    _, gradient = condense.match_images(
+    _, gradient = iteration.match_images(
         method, scheme, jax.random.key(0), digits.train, frozen, images
     )
     assert np.sum(np.any(np.asarray(gradient) != 0, (2, 3, 4))) == 3

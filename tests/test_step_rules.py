@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax.step_rules import (
+from gm_jax.core.step_rules import (
     MULTI_LEVEL_TABLE,
     OTHER_TABLE,
     StepState,

@@ -22,7 +22,8 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.utils import lazy_imports_utils
 from tensorflow_datasets.image_classification import mnist
 
-from gm_jax import cli, datasets, tfds
+from gm_jax.cli.main import main as cli
+from gm_jax.data import loading, tfds
 from gm_jax.errors import UserError
 
 CLASSES = dict.fromkeys(tfds.NAMES, 10) | {"cifar100": 100}
@@ -147,7 +148,7 @@ def train_pairs(train):
 def test_the_builder_serves_what_the_files_hold_and_only_arrays_stay(name, give, cache):
     """SVHN's extra is not among the files, so it would be missed if anybody asked for it."""
     train, test = give(name)
-    data = datasets.load(name)
+    data = loading.load(name)
     assert train_pairs(data.train) == pairs(*train)
     assert pairs(data.test_images, data.test_labels) == pairs(*test)
     assert data.test_labels.dtype == np.int32
@@ -240,7 +241,7 @@ def use_host(url, folder, monkeypatch):
 
 def test_files_are_downloaded_once_and_the_user_is_told(cache, host):
     lines = []
-    data = datasets.load("mnist", log=lines.append)
+    data = loading.load("mnist", log=lines.append)
     train, test = made("mnist", 1)
     assert train_pairs(data.train) == pairs(*train)
     assert pairs(data.test_images, data.test_labels) == pairs(*test)
@@ -253,7 +254,7 @@ def test_files_are_downloaded_once_and_the_user_is_told(cache, host):
     lines.clear()
     for path in host.iterdir():
         path.unlink()
-    datasets.load("mnist", log=lines.append)
+    loading.load("mnist", log=lines.append)
     assert lines == []
 
 

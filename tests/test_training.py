@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.augment import _resample, crop_scale_rotate
-from gm_jax.evaluate import (
+from gm_jax.core.training import epoch, sgd_step, start
+from gm_jax.evaluation.augment import _resample, crop_scale_rotate
+from gm_jax.evaluation.protocol import (
     Protocol,
     accuracy,
     evaluate_sets,
@@ -15,8 +16,7 @@ from gm_jax.evaluate import (
     train,
     train_and_test,
 )
-from gm_jax.networks import ConvNet, batch_norm, from_flax, from_functions
-from gm_jax.training import epoch, sgd_step, start
+from gm_jax.nn.networks import ConvNet, batch_norm, from_flax, from_functions
 
 KEY = jax.random.key(0)
 

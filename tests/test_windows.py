@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax.windows import window_spread, window_sum
+from gm_jax.nn.windows import window_spread, window_sum
 
 pytestmark = pytest.mark.usefixtures("x64")
 

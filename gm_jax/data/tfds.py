@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from gm_jax.data import Dataset, by_class
+from gm_jax.data.images import Dataset, by_class
 from gm_jax.errors import UserError
 
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gm_jax.convolution import Form, conv2d
-from gm_jax.windows import window_spread, window_sum
+from gm_jax.nn.convolution import Form, conv2d
+from gm_jax.nn.windows import window_spread, window_sum
 
 
 def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:

@@ -28,7 +28,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from gm_jax import platforms, winograd
+from gm_jax.nn import platforms, winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

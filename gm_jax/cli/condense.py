@@ -16,15 +16,15 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from gm_jax import artefacts, checkpoints, plots
-from gm_jax.condense import CondenseState, IterationInfo
+from gm_jax.cli.terminal import progress, say
+from gm_jax.condensed import DivergedError, Synthetic, Watch, condense_dataset, explain, swept
 from gm_jax.config import MOST, Config, check, check_with, sets, start_runs
-from gm_jax.data import Dataset
-from gm_jax.datasets import load, located
+from gm_jax.core.iteration import CondenseState, IterationInfo
+from gm_jax.core.loop import Memory
+from gm_jax.data.images import Dataset
+from gm_jax.data.loading import load, located
 from gm_jax.errors import StoppedError, UserError
-from gm_jax.runs import Memory
-from gm_jax.synthetic import DivergedError, Synthetic, Watch, condense_dataset, explain, swept
-from gm_jax.terminal import progress, say
+from gm_jax.storage import checkpoints, pictures, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +64,12 @@ def condense(command: Condense) -> None:
     check(config)
     dataset = load(config.dataset, config.image_size, say)
     check_with(config, dataset)
-    about = artefacts.described(config, dataset)
-    with artefacts.locked(command.out):
+    about = run_folder.described(config, dataset)
+    with run_folder.locked(command.out):
         state = None
         if command.resume and _began(command.out):
             _refuse_others(command.out, about)
-            if artefacts.finished(command.out):
+            if run_folder.finished(command.out):
                 _leave(command.out)
                 return
             state = _restored(command.out, config, dataset, about)
@@ -78,7 +78,7 @@ def condense(command: Condense) -> None:
         try:
             if state is None:
                 checkpoints.discard(command.out)
-                artefacts.create(command.out, about)
+                run_folder.create(command.out, about)
             else:
                 about = _continued(command.out, about, checkpoints.done(state))
             _work(command, config, dataset, about, state)
@@ -111,16 +111,16 @@ def _began(folder: Path) -> bool:
 def _leave(folder: Path) -> None:
     """A finished run as it is, but for what a kill at its very end left lying about."""
     checkpoints.discard(folder)
-    synthetic = artefacts.read_synthetic(folder)
+    synthetic = run_folder.read_synthetic(folder)
     if synthetic.whole:
-        artefacts.drop_replaced(folder)
+        run_folder.drop_replaced(folder)
     if len(synthetic.whole) < len(synthetic.images):
         raise DivergedError(synthetic)
     say(f"{folder} is finished: nothing to resume")
 
 
 def _refuse_to_replace(folder: Path) -> None:
-    if artefacts.finished(folder):
+    if run_folder.finished(folder):
         raise UserError(f"--out {folder} already holds a run: name another, or add --replace")
     if saved := checkpoints.numbers(folder):
         raise UserError(
@@ -131,7 +131,7 @@ def _refuse_to_replace(folder: Path) -> None:
 
 def _refuse_others(folder: Path, about: dict[str, Any]) -> None:
     """Raises `UserError` for a run that was begun with other settings, or on other data."""
-    held = artefacts.read_about(folder)
+    held = run_folder.read_about(folder)
     for name, ours in about["settings"].items():
         if (theirs := held["settings"].get(name)) != ours:
             flag = "--" + name.replace("_", "-")
@@ -145,13 +145,13 @@ def _refuse_others(folder: Path, about: dict[str, Any]) -> None:
 
 def _continued(folder: Path, about: dict[str, Any], number: int) -> dict[str, Any]:
     """What config.json says from now on of a run that goes on after `number` iterations."""
-    held = artefacts.read_about(folder)
+    held = run_folder.read_about(folder)
     now = {name: about[name] for name in ("versions", "platform", "commit")}
     last = held["continued"][-1] if held["continued"] else held
     if changed := [name for name in now if last[name] != now[name]]:
         say(f"{folder} goes on with other {', '.join(changed)}: config.json says so")
         held["continued"].append({"iteration": number} | now)
-        artefacts.write_json(folder / "config.json", held)
+        run_folder.write_json(folder / "config.json", held)
     return held
 
 
@@ -233,13 +233,13 @@ class Saver:
 
 def _finish(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -> None:
     """All that a finished run has, synthetic.npz last, for it says that the run is finished."""
-    artefacts.flush(folder / "metrics.jsonl")
-    with artefacts.atomic(folder / "grid.png") as draft:
-        plots.save_grid(draft, synthetic, 0)
-    artefacts.write_synthetic(folder, synthetic, about)
+    run_folder.flush(folder / "metrics.jsonl")
+    with run_folder.atomic(folder / "grid.png") as draft:
+        pictures.save_grid(draft, synthetic, 0)
+    run_folder.write_synthetic(folder, synthetic, about)
     checkpoints.discard(folder)
     if synthetic.whole:  # else the run before is the only one with a result
-        artefacts.drop_replaced(folder)
+        run_folder.drop_replaced(folder)
 
 
 @contextlib.contextmanager
@@ -323,7 +323,7 @@ class Rows(NamedTuple):
             for at, (seed, rates) in enumerate(sets(self.config))
             if info.finite[at].all()
         ]
-        artefacts.append_metrics(self.folder, rows)
+        run_folder.append_metrics(self.folder, rows)
         losses = [row["loss"] for row in rows]
         self.bar.set_postfix(loss=f"{np.mean(losses):.4g}" if losses else "nan", refresh=False)
         self.bar.update()

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gm_jax import matching
-from gm_jax.data import ClassImages, draw_classes, draw_mixed
-from gm_jax.distances import Distance
-from gm_jax.matching import Match
+from gm_jax.core import objectives
+from gm_jax.core.distances import Distance
+from gm_jax.core.objectives import Match
+from gm_jax.data.images import ClassImages, draw_classes, draw_mixed
 
 Groups = tuple[Float[Array, "G n h w channel"], Int[Array, "G n"]]
 """Images and labels in G groups: a signal is taken of each.  Label -1 marks padding."""
@@ -38,7 +38,7 @@ def intra(distance: Distance, batch_real: int = 256) -> Scheme:
         distance: D.
         batch_real: real images of a class.
     """
-    return Scheme(_real_classes(batch_real), _all_classes, matching.intra(distance))
+    return Scheme(_real_classes(batch_real), _all_classes, objectives.intra(distance))
 
 
 def multi_level(
@@ -53,7 +53,7 @@ def multi_level(
         batch_real: real images of a class.
         weight: of the second part; `None` is C, the paper's.
     """
-    match = matching.multi_level(distance, weight)
+    match = objectives.multi_level(distance, weight)
     return Scheme(_real_classes(batch_real), _all_classes, match)
 
 
@@ -84,7 +84,7 @@ def inter(
             x, y = x[chosen], y[chosen]
         return x[None], y[None]
 
-    return Scheme(real, synthetic, matching.inter(distance, weight))
+    return Scheme(real, synthetic, objectives.inter(distance, weight))
 
 
 def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc"]:

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
-from gm_jax.archives import read_npz
-from gm_jax.data import Dataset, by_class, place_in_class
+from gm_jax.data.archives import read_npz
+from gm_jax.data.images import Dataset, by_class, place_in_class
 from gm_jax.errors import UserError
 
 HELD_OUT = 5

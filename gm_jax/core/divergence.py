@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from gm_jax.condense import (
+from gm_jax.core.iteration import (
     CondenseState,
     IterationInfo,
     Method,
@@ -16,8 +16,8 @@ from gm_jax.condense import (
     outer_step,
     refresh_stats,
 )
-from gm_jax.data import ClassImages
-from gm_jax.training import NetworkState
+from gm_jax.core.training import NetworkState
+from gm_jax.data.images import ClassImages
 
 
 class Divergence(NamedTuple):

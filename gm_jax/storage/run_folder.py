@@ -21,11 +21,12 @@ from typing import Any
 import filelock
 import numpy as np
 
-from gm_jax import archives, provenance
+from gm_jax.condensed import Synthetic
 from gm_jax.config import Config, check, sets
-from gm_jax.data import Dataset
+from gm_jax.data import archives
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
-from gm_jax.synthetic import Synthetic
+from gm_jax.storage import provenance
 
 FORMAT = 3
 """Version of the run folder's layout; another one is refused."""

@@ -20,9 +20,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gm_jax.artefacts import flush, read_json, write_json
-from gm_jax.condense import CondenseState
+from gm_jax.core.iteration import CondenseState
 from gm_jax.errors import UserError
+from gm_jax.storage.run_folder import flush, read_json, write_json
 
 KEPT = 2
 """Checkpoints that a run keeps: the last one, and the one before should that be spoiled."""

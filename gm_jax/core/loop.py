@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Key
 
-from gm_jax.condense import CondenseState, IterationInfo, Method, iteration
-from gm_jax.data import ClassImages
-from gm_jax.mapping import chunked
+from gm_jax.core.batching import chunked
+from gm_jax.core.iteration import CondenseState, IterationInfo, Method, iteration
+from gm_jax.data.images import ClassImages
 
 
 class Runs(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from gm_jax.mapping import chunked
+from gm_jax.core.batching import chunked
 
 Tree = Any
 Signal = Callable[[Any, Float[Array, "n h w c"], Int[Array, " n"]], Tree]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
-from gm_jax.archives import memory_size
+from gm_jax.data.archives import memory_size
 from gm_jax.errors import UserError
 
 

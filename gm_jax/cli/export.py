@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gm_jax import artefacts, plots, pt_file
-from gm_jax.data import denormalise
+from gm_jax.cli.terminal import RunFolder, say
+from gm_jax.condensed import Synthetic
+from gm_jax.data.images import denormalise
 from gm_jax.errors import UserError
-from gm_jax.synthetic import Synthetic
-from gm_jax.terminal import RunFolder, say
+from gm_jax.storage import pictures, pt_file, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Export:
 
 def show(command: Show) -> None:
     """Writes the picture and says where."""
-    synthetic = artefacts.read_synthetic(command.run)
+    synthetic = run_folder.read_synthetic(command.run)
     _say_diverged(synthetic)
     if not 0 <= command.set < len(synthetic.images):
         raise UserError(f"--set {command.set}: the run has sets 0 to {len(synthetic.images) - 1}")
     path = command.out or command.run / "grid.png"
-    if path.name in artefacts.FILES and path.name != "grid.png":
+    if path.name in run_folder.FILES and path.name != "grid.png":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:
         _draw(path, synthetic, command.set)
@@ -62,15 +62,15 @@ def show(command: Show) -> None:
 
 
 def _draw(path: Path, synthetic: Synthetic, number: int) -> None:
-    with artefacts.atomic(path) as draft:
-        plots.save_grid(draft, synthetic, number)
+    with run_folder.atomic(path) as draft:
+        pictures.save_grid(draft, synthetic, number)
 
 
 def export(command: Export) -> None:
     """Writes into a new folder beside `out`, then names it so."""
     if command.to not in ("png", "pt"):
         raise UserError(f"--to {command.to!r} is unknown: choose png, pt")
-    synthetic = artefacts.read_synthetic(command.run)
+    synthetic = run_folder.read_synthetic(command.run)
     _say_diverged(synthetic)
     if not synthetic.whole:
         raise UserError(f"{command.run} holds no set that did not diverge: nothing to export")
@@ -102,14 +102,14 @@ def _export_pt(command: Export, synthetic: Synthetic) -> None:
     found = accuracies(command.run / "evaluation.json")
     whole = synthetic._replace(images=synthetic.images[synthetic.whole])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with artefacts.atomic(out) as draft:
+    with run_folder.atomic(out) as draft:
         pt_file.write(draft, whole, found)
     print(f"{len(whole.images)} sets: {out}")
 
 
 def accuracies(path: Path) -> dict[str, list[float]]:
     """Of networks trained on condensed sets, by architecture; none if they were not evaluated."""
-    results = artefacts.read_json(path) if path.exists() else {}
+    results = run_folder.read_json(path) if path.exists() else {}
     try:
         return {
             name: np.ravel(np.asarray(result["condensed"]["accuracies"], float)).tolist()
@@ -128,7 +128,7 @@ def _write_export(folder: Path, pixels: np.ndarray, synthetic: Synthetic) -> Non
         for index, (image, label) in enumerate(zip(of_set, synthetic.labels)):
             path = folder / f"set{number}" / names[label]
             path.mkdir(parents=True, exist_ok=True)
-            plots.save_image(path / f"{index % synthetic.config.ipc:03}.png", image)
+            pictures.save_image(path / f"{index % synthetic.config.ipc:03}.png", image)
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:

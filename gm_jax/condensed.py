@@ -7,8 +7,6 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax import platforms
-from gm_jax.condense import CondenseState, IterationInfo
 from gm_jax.config import (
     SWEPT,
     Config,
@@ -20,10 +18,12 @@ from gm_jax.config import (
     sets,
     start_runs,
 )
-from gm_jax.data import Dataset
-from gm_jax.divergence import Divergence, locate
+from gm_jax.core.divergence import Divergence, locate
+from gm_jax.core.iteration import CondenseState, IterationInfo
+from gm_jax.core.loop import Memory, advance, compile_iteration, memory
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
-from gm_jax.runs import Memory, advance, compile_iteration, memory
+from gm_jax.nn import platforms
 
 
 class Synthetic(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-import gm_jax
-from gm_jax.data import Dataset
+from gm_jax import __version__
+from gm_jax.data.images import Dataset
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 """Whose versions a result may depend on."""
@@ -19,7 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 def environment() -> dict[str, Any]:
     """What runs now: `versions`, `platform`, and the `commit` of gm_jax, `None` if unknown."""
-    versions = {"gm_jax": gm_jax.__version__, "python": platform.python_version()}
+    versions = {"gm_jax": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     machine = {

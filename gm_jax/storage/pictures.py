@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gm_jax.data import denormalise
-from gm_jax.synthetic import Synthetic
+from gm_jax.condensed import Synthetic
+from gm_jax.data.images import denormalise
 
 
 def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from gm_jax.cli_condense import Condense, condense
-from gm_jax.cli_evaluate import Evaluate, evaluate
-from gm_jax.cli_export import Export, Show, export, show
+from gm_jax.cli.condense import Condense, condense
+from gm_jax.cli.evaluate import Evaluate, evaluate
+from gm_jax.cli.export import Export, Show, export, show
+from gm_jax.cli.terminal import say
 from gm_jax.errors import StoppedError, UserError
-from gm_jax.terminal import say
 
 Command = (
     Annotated[Condense, tyro.conf.subcommand("condense")]

@@ -9,12 +9,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from gm_jax.augment import Augment, crop_scale_rotate
-from gm_jax.data import Dataset, normalise
-from gm_jax.gradients import microbatched
-from gm_jax.mapping import chunked
-from gm_jax.networks import Network
-from gm_jax.training import NetworkState, epoch, start
+from gm_jax.core.batching import chunked
+from gm_jax.core.signals import microbatched
+from gm_jax.core.training import NetworkState, epoch, start
+from gm_jax.data.images import Dataset, normalise
+from gm_jax.evaluation.augment import Augment, crop_scale_rotate
+from gm_jax.nn.networks import Network
 
 
 class Protocol(NamedTuple):

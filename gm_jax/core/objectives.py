@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gm_jax.distances import Distance
-from gm_jax.gradients import class_mean
+from gm_jax.core.distances import Distance
+from gm_jax.core.signals import class_mean
 
 Tree = Any
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.data import ClassImages, draw_classes, normalise
-from gm_jax.layers import Dense
-from gm_jax.networks import Network, Params, Stats
+from gm_jax.data.images import ClassImages, draw_classes, normalise
+from gm_jax.nn.layers import Dense
+from gm_jax.nn.networks import Network, Params, Stats
 
 Chooser = Callable[[Float[Array, "N d"], Bool[Array, " N"], int], Int[Array, " k"]]
 """`(features, present, k) -> k indices` of one class; once all present ones are chosen, any."""

@@ -12,11 +12,11 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax.archives import check_zip
+from gm_jax.condensed import Synthetic
 from gm_jax.config import Config
-from gm_jax.data import Dataset
+from gm_jax.data.archives import check_zip
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
-from gm_jax.synthetic import Synthetic
 
 NUMBERS = [
     np._core.multiarray.scalar,

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gm_jax.convolution import Form
-from gm_jax.layers import (
+from gm_jax.nn.convolution import Form
+from gm_jax.nn.layers import (
     Conv,
     Dense,
     average_pool,

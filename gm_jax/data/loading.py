@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gm_jax import tfds
-from gm_jax.data import Dataset, by_class, place_in_class
+from gm_jax.data import tfds
+from gm_jax.data.images import Dataset, by_class, place_in_class
+from gm_jax.data.own import load_folder, load_npz
 from gm_jax.errors import UserError
-from gm_jax.own_data import load_folder, load_npz
 
 IMAGE_SIZE = 32
 """Height and width of a folder's pictures, if nobody says."""

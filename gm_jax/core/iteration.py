@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.data import ClassImages, draw_classes, draw_mixed
-from gm_jax.gradients import (
+from gm_jax.core.objectives import Match, MatchInfo
+from gm_jax.core.schemes import Groups, Scheme, class_labels
+from gm_jax.core.signals import (
     Signal,
     cross_entropy,
     loss_gradient,
@@ -23,11 +24,10 @@ from gm_jax.gradients import (
     per_class,
     pullback,
 )
-from gm_jax.matching import Match, MatchInfo
-from gm_jax.networks import Network, Stats
-from gm_jax.schemes import Groups, Scheme, class_labels
-from gm_jax.step_rules import StepRule
-from gm_jax.training import NetworkState, epoch, start
+from gm_jax.core.step_rules import StepRule
+from gm_jax.core.training import NetworkState, epoch, start
+from gm_jax.data.images import ClassImages, draw_classes, draw_mixed
+from gm_jax.nn.networks import Network, Stats
 
 BATCH_NORM_IMAGES = 16
 """Real images a class in the pass that sets BatchNorm's statistics at each outer step."""

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gm_jax import artefacts, platforms, provenance, pt_file
+from gm_jax.cli.terminal import RunFolder, progress, say
+from gm_jax.condensed import Synthetic, swept
 from gm_jax.config import (
     MOST,
     Config,
@@ -19,13 +20,13 @@ from gm_jax.config import (
     sets,
     with_network,
 )
-from gm_jax.coresets import random_real
-from gm_jax.data import Dataset
-from gm_jax.datasets import load, located
+from gm_jax.data.images import Dataset
+from gm_jax.data.loading import load, located
 from gm_jax.errors import UserError
-from gm_jax.evaluate import Protocol, evaluate_sets, paper_protocol, summarise, test_set
-from gm_jax.synthetic import Synthetic, swept
-from gm_jax.terminal import RunFolder, progress, say
+from gm_jax.evaluation.coresets import random_real
+from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, summarise, test_set
+from gm_jax.nn import platforms
+from gm_jax.storage import provenance, pt_file, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def evaluate(command: Evaluate) -> None:
     with _results_file(command) as results_path:
         results, protocol = _accuracies(command, synthetic, dataset, variants)
         ran = {"count": command.count, "seed": command.seed, "data": provenance.data(dataset)}
-        artefacts.write_json(results_path, results | {"ran": ran | provenance.environment()})
+        run_folder.write_json(results_path, results | {"ran": ran | provenance.environment()})
     _print_accuracies(results, protocol)
 
 
@@ -102,7 +103,7 @@ def _read(command: Evaluate) -> tuple[Synthetic, Dataset]:
             raise UserError(f"{command.run} does not say of which data set it is: add --dataset")
         dataset = load(located(command.dataset), log=say)
         return pt_file.read(command.run, dataset), dataset
-    synthetic = artefacts.read_synthetic(command.run)
+    synthetic = run_folder.read_synthetic(command.run)
     name = synthetic.config.dataset if command.dataset is None else located(command.dataset)
     dataset = load(name, synthetic.config.image_size, say)
     _compare(command.run, synthetic, dataset)
@@ -121,7 +122,7 @@ def _results_file(command: Evaluate) -> contextlib.AbstractContextManager[Path]:
 
 @contextlib.contextmanager
 def _locked(run: Path) -> Iterator[Path]:
-    with artefacts.locked(run):
+    with run_folder.locked(run):
         yield run / "evaluation.json"
 
 
@@ -133,7 +134,7 @@ def _compare(run: Path, synthetic: Synthetic, dataset: Dataset) -> None:
     ):
         if held != found:
             raise UserError(f"{run} holds {what} {held}, {dataset.name} has {found}")
-    now, then = provenance.data(dataset), artefacts.read_about(run)["data"]
+    now, then = provenance.data(dataset), run_folder.read_about(run)["data"]
     if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(
             f"{run} is evaluated on other data than it was condensed from: of {dataset.name}, "
