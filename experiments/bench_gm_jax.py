@@ -67,7 +67,7 @@ def work(case: Case) -> tuple[Callable, tuple]:
         state = iteration.init(method, images)
         return functools.partial(iteration.iteration, method), (key, data.train, state)
     assert case.part == EVALUATION, case.part
-    how = protocol.Protocol(case.epochs, microbatch=platforms.here().microbatch)
+    how = protocol.Protocol(case.epochs, microbatch=platforms.defaults().microbatch)
 
     def train_and_test(key, *sets):
         return protocol.train_and_test(key, method.network, how, *sets)

@@ -83,7 +83,7 @@ def networks_program(
 ) -> Program:
     """Training and test of `number` fresh networks on random real images."""
     network = build_network(config, dataset)
-    protocol = paper_protocol(dataset, platforms.here().microbatch)._replace(epochs=epochs)
+    protocol = paper_protocol(dataset, platforms.defaults().microbatch)._replace(epochs=epochs)
     keys = jax.random.split(jax.random.key(0), number)
     arguments = (*random_real(keys[0], dataset.train, config.ipc), *test_set(dataset))
 

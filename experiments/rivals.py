@@ -56,7 +56,7 @@ def _evaluate(
 ) -> tuple[np.ndarray, int]:
     dataset = loaded(scale.dataset)
     network = build_network(settings, dataset)
-    here = platforms.here()
+    here = platforms.defaults()
     protocol = paper_protocol(dataset, here.microbatch)
     epochs = whole_epochs if kind == WHOLE else scale.epochs or protocol.epochs
     protocol = protocol._replace(epochs=epochs)
@@ -84,7 +84,7 @@ def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: i
     whole = whole_set(dataset.train)
     if kind == WHOLE:
         return whole
-    protocol = Protocol(FEATURE_EPOCHS, microbatch=platforms.here().microbatch)
+    protocol = Protocol(FEATURE_EPOCHS, microbatch=platforms.defaults().microbatch)
     state, _ = jax.jit(lambda key, x, y: train(key, network, protocol, x, y))(key, *whole)
     of = functools.partial(features, network, state.params, state.stats)
     chooser = {"herding": herding, "k-center": k_center}[kind]

@@ -1,69 +1,73 @@
 """Dataset condensation by gradient matching, in JAX (arXiv 2208.00311).
 
-The names here are what a script needs; every equation is in the room that it belongs to:
-`distances`, `gradients`, `matching`, `step_rules`, `condense`, `runs`, `evaluate`, `networks`,
-`data`.
+The names here are what a script needs.  Every equation stands in the package of its concern:
+
+    data/        where images come from, and drawing batches
+    nn/          networks and the convolutions that are fast inside loops
+    core/        the method: signals, distances, objectives, step rules, the iteration
+    evaluation/  protocols, coresets
+    storage/     run folders, checkpoints, pictures, files of other programs
+    cli/         the command line
 """
 
-from gm_jax.condensed import DivergedError, Synthetic, Watch, condense_dataset
-from gm_jax.config import Config, build_method, build_network, start_runs
-from gm_jax.core.iteration import CondenseState, IterationInfo, Method, init, iteration
-from gm_jax.core.loop import run
+from gm_jax._version import __version__
+from gm_jax.api import Score, condense, evaluate, explain, iterations
+from gm_jax.build import build_method, build_network, start_sets
+from gm_jax.condensed import Condensed, DivergedError
+from gm_jax.config import Config, Evaluation, list_sets
+from gm_jax.core.iteration import init, iteration
+from gm_jax.core.method import IterationInfo, Method, State, Variant
+from gm_jax.core.signals import Model, Signal, loss_gradient
 from gm_jax.data.images import ClassImages, Dataset, by_class, denormalise, normalise
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
-from gm_jax.evaluation.coresets import chosen_real, features, herding, k_center, random_real
-from gm_jax.evaluation.protocol import (
-    Protocol,
-    evaluate_sets,
-    paper_protocol,
-    summarise,
-    test_set,
-    train_and_test,
-)
+from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, summarise, test_set
 from gm_jax.nn.convolution import conv2d
 from gm_jax.nn.networks import ConvNet, Network, from_flax, from_functions
 from gm_jax.storage.pictures import save_grid
-
-__version__ = "0.1.0"
+from gm_jax.storage.run_folder import read_condensed as load_condensed
 
 __all__ = [
     "ClassImages",
-    "CondenseState",
+    "Condensed",
     "Config",
     "ConvNet",
     "Dataset",
     "DivergedError",
+    "Evaluation",
     "IterationInfo",
     "Method",
+    "Model",
     "Network",
     "Protocol",
-    "Synthetic",
+    "Score",
+    "Signal",
+    "State",
     "UserError",
-    "Watch",
+    "Variant",
+    "__version__",
     "build_method",
     "build_network",
     "by_class",
-    "chosen_real",
-    "condense_dataset",
+    "condense",
     "conv2d",
     "denormalise",
+    "evaluate",
     "evaluate_sets",
-    "features",
+    "explain",
     "from_flax",
     "from_functions",
-    "herding",
     "init",
     "iteration",
-    "k_center",
+    "iterations",
+    "list_sets",
     "load",
+    "load_condensed",
+    "loss_gradient",
     "normalise",
     "paper_protocol",
-    "random_real",
-    "run",
     "save_grid",
-    "start_runs",
+    "start_sets",
     "summarise",
     "test_set",
-    "train_and_test",
 ]

@@ -1,163 +1,162 @@
-"""The settings of a condensation run, what is allowed, and the method they stand for."""
+"""The settings of a condensation and of an evaluation, and what is allowed together."""
 
 import dataclasses
 import itertools
 import math
-import typing
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import optax
-
-from gm_jax.core import iteration, schemes, step_rules
-from gm_jax.core.distances import DISTANCES
-from gm_jax.core.loop import Runs
-from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError
-from gm_jax.nn import layers, networks, platforms
-from gm_jax.nn.convolution import FORMS
-
-NORMS: dict[str, Callable] = {
-    "none": layers.no_norm,
-    "batch": layers.batch_norm,
-    "layer": layers.layer_norm,
-    "instance": layers.instance_norm,
-    "group": layers.group_norm,
-}
-ACTIVATIONS: dict[str, Callable] = {
-    "sigmoid": nn.sigmoid,
-    "relu": nn.relu,
-    "leaky-relu": layers.leaky_relu,
-}
-POOLINGS: dict[str, Callable] = {
-    "none": layers.no_pool,
-    "max": layers.max_pool,
-    "average": layers.average_pool,
-}
-SCHEMES = ("intra", "inter", "interleaved", "multi-level")
-STEP_RULES = ("fixed", "schedule", "overfit")
-STARTS: dict[str, Callable] = {"noise": iteration.noise_images, "real": iteration.real_images}
-
-CHOICES: dict[str, Iterable[str]] = {
-    "scheme": SCHEMES,
-    "distance": DISTANCES,
-    "step_rule": STEP_RULES,
-    "network": networks.ARCHITECTURES,
-    "norm": NORMS,
-    "activation": ACTIVATIONS,
-    "pooling": POOLINGS,
-    "start": STARTS,
-    "convolution": FORMS,
-}
-"""The settings that name one of a few things, and what they may name."""
-
-SWEPT = ("image_lr", "network_lr", "inter_weight")
-"""The settings that may have several values, for a set each."""
-
-COUNTS = (
-    "ipc",
-    "iterations",
-    "batch_real",
-    "batch_mixed",
-    "batch_train",
-    "width",
-    "depth",
-    "seeds",
+from gm_jax import checks
+from gm_jax.checks import (
+    BELOW_ONE,
+    MOST,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Count,
+    CountOrAll,
+    between,
+    flag,
 )
-"""The settings that are 1 or more."""
+from gm_jax.core.step_rules import paper_steps
+from gm_jax.errors import UserError
+
+SchemeName = Literal["intra", "inter", "interleaved", "multi-level"]
+DistanceName = Literal[
+    "cosine",
+    "cosine+l2",
+    "cosine+sqsum",
+    "cosine+sqmean",
+    "cosine+normdiff",
+    "l2",
+    "sqsum",
+    "mse-global",
+    "cosine-global",
+]
+StepRuleName = Literal["fixed", "schedule", "overfit"]
+NetworkName = Literal[
+    "convnet",
+    "mlp",
+    "lenet",
+    "alexnet",
+    "vgg11",
+    "vgg11bn",
+    "resnet18",
+    "resnet18bn",
+    "resnet18_ap",
+    "resnet18bn_ap",
+]
+NormName = Literal["none", "batch", "layer", "instance", "group"]
+ActivationName = Literal["sigmoid", "relu", "leaky-relu"]
+PoolingName = Literal["none", "max", "average"]
+StartName = Literal["noise", "real"]
+ConvolutionName = Literal["xla", "products", "winograd"]
 
 OF_CONVNET = ("width", "depth", "norm", "activation", "pooling")
 """The settings that only ConvNet has."""
 
-MOST = 10**6
-"""The largest count of anything: a slip of the finger beyond it ends in a message, not a crash."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a run; the defaults are the paper's."""
+    """The settings of a condensation; the defaults are the paper's."""
 
     dataset: str = "mnist5k"
     """Data set to condense: digits, mnist5k (shipped), mnist, fashion_mnist, svhn_cropped, cifar10,
     cifar100 (downloaded once), or the path of your own: a folder of pictures by class, or an .npz
     of uint8 images [n, height, width(, channel)] and labels [n]."""
-    image_size: int | None = None
+    image_size: Annotated[int, between(4, 1024)] | None = None
     """Pixels on a side of the square that a folder's pictures are cut and resized to. Default: 32.
     """
-    ipc: int = 10
-    """Synthetic images a class."""
-    scheme: str = "multi-level"
+    ipc: Count = 10
+    """Synthetic images of each class."""
+    scheme: SchemeName = "multi-level"
     """Which gradients are matched: each class's (intra), those of mixed classes (inter), the two in
     turn (interleaved), or each class's and their mean at once (multi-level)."""
-    distance: str = "cosine+l2"
-    """Distance between gradients: cosine, cosine+l2, cosine+sqsum, cosine+sqmean, cosine+normdiff,
-    l2, sqsum, mse-global, cosine-global."""
-    step_rule: str = "overfit"
+    distance: DistanceName = "cosine+l2"
+    """Distance between gradients."""
+    step_rule: StepRuleName = "overfit"
     """Inner epochs after an outer step: a number (fixed), the paper's table (schedule), or until
     the validation loss rises (overfit)."""
-    iterations: int = 1000
+    iterations: Count = 1000
     """Iterations: fresh networks, one after another."""
-    batch_real: int = 256
-    """Real images a class at each outer step; a smaller class gives all it has."""
-    batch_mixed: int = 1024
+    batch_real: Count = 256
+    """Real images of each class at each outer step; a smaller class gives all it has."""
+    batch_mixed: Count = 1024
     """Real images of mixed classes at each outer step (inter, interleaved)."""
-    outer_steps: int | None = None
-    """Image updates an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50)."""
-    inner_epochs: int | None = None
+    outer_steps: Count | None = None
+    """Image updates in an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50)."""
+    inner_epochs: CountOrAll | None = None
     """Epochs after an outer step (fixed), or at most (overfit). Default: the paper's (fixed: 50 at
     ipc 10, 10 at 50; overfit: 50)."""
-    inter_weight: tuple[float, ...] | None = None
+    inter_weight: tuple[Annotated[float, NOT_NEGATIVE], ...] | None = None
     """Weight of the loss across classes. Default: the number of classes. Several values are swept:
-    a set for each."""
-    start: str = "noise"
+    one set for each."""
+    start: StartName = "noise"
     """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
-    image_lr: tuple[float, ...] | None = None
+    image_lr: tuple[Annotated[float, POSITIVE], ...] | None = None
     """Learning rate of the images. Default: 0.1, or 0.01 with the network mlp. Several values are
-    swept: a set for each."""
-    image_momentum: float = 0.5
+    swept: one set for each."""
+    image_momentum: Annotated[float, BELOW_ONE] = 0.5
     """Momentum of the images, 0 to below 1."""
-    network_lr: tuple[float, ...] = (0.01,)
-    """Learning rate of the network in the inner epochs. Several values are swept: a set for each.
+    network_lr: tuple[Annotated[float, POSITIVE], ...] = (0.01,)
+    """Learning rate of the network in the inner epochs. Several values are swept: one set for each.
     """
-    network_momentum: float = 0.5
+    network_momentum: Annotated[float, BELOW_ONE] = 0.5
     """Momentum of the network in the inner epochs, 0 to below 1."""
-    batch_train: int = 256
+    batch_train: Count = 256
     """Synthetic images in a batch of an inner epoch."""
-    network: str = "convnet"
-    """Architecture: convnet, mlp, lenet, alexnet, vgg11, vgg11bn, resnet18, resnet18bn,
-    resnet18_ap, resnet18bn_ap."""
-    width: int = 128
+    network: NetworkName = "convnet"
+    """Architecture."""
+    width: Count = 128
     """ConvNet: channels of a convolution."""
-    depth: int = 3
+    depth: Annotated[int, between(1, 100)] = 3
     """ConvNet: blocks."""
-    norm: str = "instance"
-    """ConvNet: none, batch, layer, instance or group (4 groups) normalisation."""
-    activation: str = "relu"
-    """ConvNet: sigmoid, relu or leaky-relu (0.01)."""
-    pooling: str = "average"
-    """ConvNet: none, max or average pooling of 2x2."""
-    seed: int = 0
-    """Seed of the run: noise, networks, real batches."""
-    seeds: int = 1
-    """Sets to condense, from seeds `seed`, `seed + 1`, ...: each as if it ran alone."""
-    convolution: str | None = None
-    """How convolutions are computed, for speed alone: xla, products, winograd. Default: winograd on
-    a CPU, xla elsewhere."""
-    microbatch: int | None = None
-    """Images at a time in sums over images, for speed and memory alone; 0 is all at once.
+    norm: NormName = "instance"
+    """ConvNet: normalisation; group has 4 groups."""
+    activation: ActivationName = "relu"
+    """ConvNet: activation; leaky-relu has slope 0.01."""
+    pooling: PoolingName = "average"
+    """ConvNet: 2x2 pooling."""
+    seed: Annotated[int, SEED] = 0
+    """First seed: of noise, networks and real batches."""
+    seeds: Count = 1
+    """Seeds `seed`, `seed + 1`, ...: a set for each, as if it ran alone."""
+    convolution: ConvolutionName | None = None
+    """How convolutions are computed, for speed alone. Default: winograd on a CPU, xla elsewhere."""
+    microbatch: CountOrAll | None = None
+    """Images at a time in means over images, for speed and memory alone; 0 is all at once.
     Default: 16 on a CPU, all at once elsewhere."""
-    class_chunk: int | None = None
+    class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
     Default: 1 on a CPU, 10 elsewhere."""
-    seed_chunk: int | None = None
+    set_chunk: CountOrAll | None = None
     """Sets at a time, of several seeds or swept values, for speed and memory alone; 0 is all at
     once. Default: 1."""
 
 
-class Rates(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The settings of an evaluation; the defaults are the paper's."""
+
+    networks: tuple[str, ...] = ()
+    """Architectures to train, as condense knows them; of ConvNet also variants such as
+    convnet:width=64,norm=batch. Default: the run's own."""
+    count: Count = 20
+    """Fresh networks for each set."""
+    epochs: Count | None = None
+    """Epochs of training. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the networks and of the random real images."""
+    skip_random_real: bool = False
+    """Train on the condensed images alone."""
+    chunk: CountOrAll | None = None
+    """Networks at a time, for speed and memory alone; 0 is all at once. Default: 1 on a CPU, 20
+    elsewhere."""
+
+
+# --- sets -----------------------------------------------------------------------------------------
+
+
+class Swept(NamedTuple):
     """The numbers of one set that may be swept; `inter_weight` is `None` for the paper's."""
 
     image_lr: Any
@@ -165,55 +164,54 @@ class Rates(NamedTuple):
     inter_weight: Any
 
 
-def sets(config: Config) -> list[tuple[int, Rates]]:
+class SetSettings(NamedTuple):
+    """What tells one set of a run from the others.
+
+    Attributes:
+        seed: of all its draws.
+        swept: its numbers.
+    """
+
+    seed: int
+    swept: Swept
+
+
+def list_sets(config: Config) -> list[SetSettings]:
     """The sets of a run, in order: every seed with every combination of the swept values."""
     seeds = range(config.seed, config.seed + config.seeds)
     weights = (None,) if config.inter_weight is None else config.inter_weight
     image_lr = config.image_lr or ((0.01,) if config.network == "mlp" else (0.1,))
-    rates = itertools.starmap(Rates, itertools.product(image_lr, config.network_lr, weights))
-    return list(itertools.product(seeds, rates))
+    swept = itertools.starmap(Swept, itertools.product(image_lr, config.network_lr, weights))
+    return [SetSettings(*pair) for pair in itertools.product(seeds, swept)]
 
 
-# --- what is allowed ------------------------------------------------------------------------------
+def several_values(config: Config, swept: Swept) -> dict[str, float]:
+    """Those of a set's numbers that have several values in this run, by name."""
+    several = [name for name in Swept._fields if len(getattr(config, name) or ()) > 1]
+    return {name: getattr(swept, name) for name in several}
+
+
+def outer_steps(config: Config) -> int:
+    """Image updates in an iteration: as set, or the paper's for this ipc."""
+    return config.outer_steps or paper_steps(config.ipc)[0]
+
+
+# --- what is allowed together ---------------------------------------------------------------------
 
 
 def check(config: Config) -> None:
     """Raises `UserError` for the first setting that is not allowed on any data set."""
-    for field, kind in typing.get_type_hints(Config).items():
-        value = getattr(config, field)
-        if field not in SWEPT:
-            _check_type(field, value, kind)
-        elif value is not None or field == "network_lr":
-            _check_type(field, value, tuple)
-            for each in value:
-                _check_type(field, each, float)
-    for field, allowed in CHOICES.items():
-        value = getattr(config, field)
-        if value is not None and value not in allowed:
-            raise UserError(f"{_flag(field)} {value!r} is unknown: choose {', '.join(allowed)}")
-    for field in COUNTS:
-        _require(config, field, lambda n: 1 <= n <= MOST, f"1 to {MOST}")
-    _require(config, "depth", lambda n: n <= 100, "1 to 100")
-    if config.seeds * math.prod(len(getattr(config, field) or "1") for field in SWEPT) > MOST:
+    checks.check(config)
+    for name in Swept._fields:
+        if getattr(config, name) == ():
+            raise UserError(f"{flag(name)}: give a value")
+    if config.seed + config.seeds > 2**32:
+        raise UserError(f"--seed {config.seed}: must be 0 to 2**32 - seeds")
+    if config.seeds * math.prod(len(getattr(config, name) or "1") for name in Swept._fields) > MOST:
         raise UserError(f"seeds and swept values make more than {MOST} sets")
-    _require(config, "image_size", lambda n: 4 <= n <= 1024, "4 to 1024")
-    _require(config, "outer_steps", lambda n: 1 <= n <= MOST, f"1 to {MOST}")
-    for field in ("inner_epochs", "microbatch", "class_chunk", "seed_chunk"):
-        _require(config, field, lambda n: 0 <= n <= MOST, f"0 to {MOST}")
-    for field in ("image_lr", "network_lr"):
-        _require_each(config, field, lambda x: 0 < x < 1e30, "above 0 and below 1e30")
-    for field in ("image_momentum", "network_momentum"):
-        _require(config, field, lambda x: 0 <= x < 1, "0 or more and below 1")
-    _require_each(config, "inter_weight", lambda x: 0 <= x < 1e30, "0 or more and below 1e30")
-    _require(config, "seed", lambda n: n >= 0 and n + config.seeds <= 2**32, "0 to 2**32 - seeds")
+    if config.norm == "group" and config.width % 4:
+        raise UserError(f"--width {config.width}: must be a multiple of 4 with --norm group")
     _check_used(config)
-
-
-def _check_type(field: str, value: object, kind: Any) -> None:
-    """Settings read from a file may be of any type."""
-    kind = kind | int if isinstance(0.0, kind) else kind  # a whole number is a float too
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise UserError(f"{_flag(field)} {value!r} is of the wrong type")
 
 
 def _check_used(config: Config) -> None:
@@ -228,72 +226,9 @@ def _check_used(config: Config) -> None:
         raise UserError("--batch-real has no meaning with --scheme inter: see --batch-mixed")
     if config.batch_mixed != Config.batch_mixed and config.scheme in ("intra", "multi-level"):
         raise UserError(f"--batch-mixed has no meaning with --scheme {config.scheme}")
-    for field in OF_CONVNET if config.network != "convnet" else ():
-        if getattr(config, field) != getattr(Config, field):
-            raise UserError(f"{_flag(field)} has no meaning with --network {config.network}")
-    if config.norm == "group" and config.width % 4:
-        raise UserError(f"--width {config.width}: a multiple of 4 with --norm group")
-
-
-def check_with(config: Config, dataset: Dataset) -> None:
-    """Raises `UserError` for the first setting that this data set does not allow."""
-    smallest = int(dataset.train.counts.min())
-    if config.start == "real" and config.ipc > smallest:
-        raise UserError(
-            f"--ipc {config.ipc}: at most {smallest} with --start real, "
-            f"the smallest class of {dataset.name}"
-        )
-    network = build_network(config, dataset)
-    try:
-        jax.eval_shape(network.init, jax.random.key(0))
-    except ValueError as error:
-        shape = "x".join(map(str, dataset.image_shape))
-        named = f"--network {config.network}"
-        named += f" --depth {config.depth}" if config.network == "convnet" else ""
-        raise UserError(f"{named} does not fit {dataset.name} ({shape}): {error}") from error
-
-
-def _flag(field: str) -> str:
-    return "--" + field.replace("_", "-")
-
-
-def _require(config: Config, field: str, allowed: Callable, says: str) -> None:
-    value = getattr(config, field)
-    if value is not None and not allowed(value):
-        raise UserError(f"{_flag(field)} {value}: must be {says}")
-
-
-def _require_each(config: Config, field: str, allowed: Callable, says: str) -> None:
-    values = getattr(config, field)
-    if values is None:
-        return
-    if not values:
-        raise UserError(f"{_flag(field)}: give a value")
-    for value in values:
-        if not allowed(value):
-            raise UserError(f"{_flag(field)} {value}: must be {says}")
-    if len(set(values)) < len(values):
-        raise UserError(f"{_flag(field)} {' '.join(map(str, values))}: a value comes twice")
-
-
-# --- what it stands for ---------------------------------------------------------------------------
-
-
-def build_network(config: Config, dataset: Dataset) -> networks.Network:
-    """The network of a run, for this data set's images and classes."""
-    settings = {"classes": len(dataset.class_names)}
-    if config.network != "mlp":
-        settings["convolution"] = FORMS[config.convolution or platforms.here().convolution]
-    if config.network == "convnet":
-        settings |= {
-            "width": config.width,
-            "depth": config.depth,
-            "norm": NORMS[config.norm],
-            "activation": ACTIVATIONS[config.activation],
-            "pool": POOLINGS[config.pooling],
-        }
-    module = networks.ARCHITECTURES[config.network](**settings)
-    return networks.from_flax(module, dataset.image_shape)
+    for name in OF_CONVNET if config.network != "convnet" else ():
+        if getattr(config, name) != getattr(Config, name):
+            raise UserError(f"{flag(name)} has no meaning with --network {config.network}")
 
 
 def with_network(config: Config, named: str) -> Config:
@@ -314,75 +249,6 @@ def with_network(config: Config, named: str) -> Config:
         if whole_number and not value.isdecimal():
             raise UserError(f"network {named!r}: {field} must be a whole number")
         fields[field] = int(value) if whole_number else value
-    config = dataclasses.replace(config, network=name, **fields)
-    check(config)
-    return config
-
-
-def build_method(config: Config, dataset: Dataset, rates: Rates | None = None) -> iteration.Method:
-    """The equations that these settings stand for.
-
-    Args:
-        config: the settings.
-        dataset: for its images' shape and its classes.
-        rates: of the set; those of the first set by default.
-    """
-    rates = sets(config)[0][1] if rates is None else rates
-    here = platforms.here()
-    return iteration.Method(
-        network=build_network(config, dataset),
-        schemes=_build_schemes(config, rates.inter_weight, len(dataset.class_names)),
-        step_rule=_build_step_rule(config),
-        outer_steps=outer_steps(config),
-        image_optimiser=optax.sgd(rates.image_lr, config.image_momentum),
-        network_optimiser=optax.sgd(rates.network_lr, config.network_momentum),
-        batch_train=config.batch_train,
-        microbatch=chosen(config.microbatch, here.microbatch),
-        class_chunk=chosen(config.class_chunk, here.class_chunk),
-    )
-
-
-def outer_steps(config: Config) -> int:
-    """Image updates an iteration: as set, or the paper's for this ipc."""
-    return config.outer_steps or step_rules.paper_steps(config.ipc)[0]
-
-
-def chosen(setting: int | None, default: int | None) -> int | None:
-    """How many at a time: the platform's default if not set, `None` (all at once) if set to 0."""
-    return default if setting is None else setting or None
-
-
-def _build_schemes(config: Config, weight: Any, classes: int) -> tuple[schemes.Scheme, ...]:
-    distance = DISTANCES[config.distance]
-    if config.scheme == "multi-level":
-        return (schemes.multi_level(distance, config.batch_real, weight),)
-    within = schemes.intra(distance, config.batch_real)
-    weight = float(classes) if weight is None else weight
-    across = schemes.inter(distance, weight, config.batch_mixed)
-    return {"intra": (within,), "inter": (across,), "interleaved": (within, across)}[config.scheme]
-
-
-def _build_step_rule(config: Config) -> step_rules.StepRule:
-    if config.step_rule == "fixed":
-        _, inner = step_rules.paper_steps(config.ipc)
-        return step_rules.fixed(inner if config.inner_epochs is None else config.inner_epochs)
-    if config.step_rule == "schedule":
-        multi_level = config.scheme == "multi-level"
-        return step_rules.schedule(
-            step_rules.MULTI_LEVEL_TABLE if multi_level else step_rules.OTHER_TABLE
-        )
-    return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
-
-
-def start_runs(config: Config, dataset: Dataset) -> Runs:
-    """Where every set starts, in the order of `sets`: the same for all sets of one seed."""
-    method = build_method(config, dataset)
-    seeds, rates = zip(*sets(config))
-
-    def of_seed(seed):
-        start_key, run_key = jax.random.split(jax.random.key(seed))
-        images = STARTS[config.start](start_key, dataset.train, config.ipc)
-        return run_key, iteration.init(method, images)
-
-    keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
-    return Runs(keys, jax.tree.map(lambda *r: jnp.array(r, float), *rates), state)
+    changed = dataclasses.replace(config, **fields | {"network": name})
+    check(changed)
+    return changed

@@ -16,40 +16,66 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from gm_jax import api, checks
+from gm_jax.build import check_fits, start_sets
+from gm_jax.checks import CountOrAll, flag
 from gm_jax.cli.terminal import progress, say
-from gm_jax.condensed import DivergedError, Synthetic, Watch, condense_dataset, explain, swept
-from gm_jax.config import MOST, Config, check, check_with, sets, start_runs
-from gm_jax.core.iteration import CondenseState, IterationInfo
-from gm_jax.core.loop import Memory
+from gm_jax.condensed import Condensed, DivergedError, from_state
+from gm_jax.config import Config, check, list_sets, several_values
+from gm_jax.core.loop import iterations_done
+from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.data.images import Dataset
-from gm_jax.data.loading import load, located
+from gm_jax.data.loading import absolute, load
 from gm_jax.errors import StoppedError, UserError
-from gm_jax.storage import checkpoints, pictures, run_folder
+from gm_jax.storage import checkpoints, files, pictures, run_folder
+from gm_jax.variants import VariantRecord, describe_named, load_variant
+
+CHECKPOINT_SECONDS = 60
+"""From one checkpoint to the next, where `--checkpoint-every` is not given."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Condense:
     """Condense a data set into a run folder.
 
-    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and say how to go on.
+    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the command that goes on.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path
     """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
+    variant: str | None = None
+    """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
+    module is looked for in the current folder too."""
     resume: bool = False
     """Go on from the last checkpoint in the run folder, with the same settings; begin where there
     is none."""
-    checkpoint_every: int | None = None
+    checkpoint_every: CountOrAll | None = None
     """Iterations from one checkpoint to the next; 0 saves none but at SIGTERM and Ctrl-C. Default:
     as many as take a minute."""
     replace: bool = False
     """Replace the run that the folder holds. A finished one stays in OUT/replaced until the new one
     is finished."""
+    no_compile_cache: bool = False
+    """Compile anew, and keep nothing in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
-SECONDS = 60
-"""From one checkpoint to the next, where `--checkpoint-every` does not say."""
+class Run(NamedTuple):
+    """All that a run is made from.
+
+    Attributes:
+        folder: that it is written into.
+        config: its settings.
+        dataset: what is condensed.
+        variant: the change of the method.
+        about: what its config.json holds.
+    """
+
+    folder: Path
+    config: Config
+    dataset: Dataset
+    variant: Variant
+    about: dict[str, Any]
 
 
 def condense(command: Condense) -> None:
@@ -59,43 +85,48 @@ def condense(command: Condense) -> None:
         UserError: a setting, the data, or the folder is not as it must be; or the images diverged.
         StoppedError: a signal came; a checkpoint was saved.
     """
-    _check_condense(command)
-    config = dataclasses.replace(command.config, dataset=located(command.config.dataset))
-    check(config)
-    dataset = load(config.dataset, config.image_size, say)
-    check_with(config, dataset)
-    about = run_folder.described(config, dataset)
-    with run_folder.locked(command.out):
+    run = _prepare(command)
+    with run_folder.locked(run.folder):
         state = None
-        if command.resume and _began(command.out):
-            _refuse_others(command.out, about)
-            if run_folder.finished(command.out):
-                _leave(command.out)
+        if command.resume and _began(run.folder):
+            _refuse_another_run(run)
+            if run_folder.finished(run.folder):
+                _leave(run.folder)
                 return
-            state = _restored(command.out, config, dataset, about)
+            state = _restored(run)
         elif not (command.resume or command.replace):
-            _refuse_to_replace(command.out)
+            _refuse_to_replace(run.folder)
         try:
             if state is None:
-                checkpoints.discard(command.out)
-                run_folder.create(command.out, about)
+                checkpoints.discard(run.folder)
+                run_folder.create(run.folder, run.about)
             else:
-                about = _continued(command.out, about, checkpoints.done(state))
-            _work(command, config, dataset, about, state)
+                run = run._replace(about=_continued(run, iterations_done(state)))
+            _work(run, command.checkpoint_every, state)
         except DivergedError as error:
-            error.args = (explain(error, dataset),)  # all is saved by now, and this takes a while
+            # all is saved by now, and this takes a while
+            error.args = (api.explain(error, run.dataset, run.variant),)
             raise
         except OSError as error:
-            raise _unwritten(command.out, error) from error
-    print(f"condensed {config.dataset} to {config.ipc} images a class: {command.out}")
+            raise _unwritten(run.folder, error) from error
+    print(f"condensed {run.config.dataset} to {run.config.ipc} images a class: {run.folder}")
 
 
-def _check_condense(command: Condense) -> None:
-    every = command.checkpoint_every
-    if every is not None and not 0 <= every <= MOST:
-        raise UserError(f"--checkpoint-every {every}: must be 0 to {MOST}")
+def _prepare(command: Condense) -> Run:
+    checks.check(command)
     if command.resume and command.replace:
         raise UserError("--resume and --replace: choose one")
+    config = dataclasses.replace(command.config, dataset=absolute(command.config.dataset))
+    check(config)
+    name = command.variant
+    variant = unchanged if name is None else load_variant(name)
+    dataset = load(config.dataset, config.image_size)
+    check_fits(config, dataset)
+    if not pictures.can_draw():
+        say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
+    record = None if name is None else describe_named(name)
+    about = run_folder.describe(config, dataset, record)
+    return Run(command.out, config, dataset, variant, about)
 
 
 # --- what the folder holds ------------------------------------------------------------------------
@@ -109,13 +140,13 @@ def _began(folder: Path) -> bool:
 
 
 def _leave(folder: Path) -> None:
-    """A finished run as it is, but for what a kill at its very end left lying about."""
+    """A finished run stays as it is, but for what a kill at its very end left."""
     checkpoints.discard(folder)
-    synthetic = run_folder.read_synthetic(folder)
-    if synthetic.whole:
+    condensed = run_folder.read_condensed(folder)
+    if condensed.finished:
         run_folder.drop_replaced(folder)
-    if len(synthetic.whole) < len(synthetic.images):
-        raise DivergedError(synthetic)
+    if condensed.diverged:
+        raise DivergedError(condensed)
     say(f"{folder} is finished: nothing to resume")
 
 
@@ -129,70 +160,89 @@ def _refuse_to_replace(folder: Path) -> None:
         )
 
 
-def _refuse_others(folder: Path, about: dict[str, Any]) -> None:
-    """Raises `UserError` for a run that was begun with other settings, or on other data."""
-    held = run_folder.read_about(folder)
-    for name, ours in about["settings"].items():
-        if (theirs := held["settings"].get(name)) != ours:
-            flag = "--" + name.replace("_", "-")
+def _refuse_another_run(run: Run) -> None:
+    """Raises `UserError` if the folder's run has other settings, another variant, or other data."""
+    held, ours = run_folder.read_about(run.folder), run.about
+    if held["format"] != ours["format"] and not run_folder.finished(run.folder):
+        writer = f"gm_jax {held['versions']['gm_jax']}"
+        raise UserError(f"{run.folder} was begun by {writer}: resume it with that version")
+    same = "resume it with the same settings, or name another --out"
+    for name, value in ours["settings"].items():
+        if (before := held["settings"].get(name)) != value:
             raise UserError(
-                f"{folder} was begun with {flag} {theirs}, not {ours}: resume it with the same "
-                "settings, or name another --out"
+                f"{run.folder} was begun with {flag(name)} {before}, not {value}: {same}"
             )
-    if held["data"]["train"] != about["data"]["train"]:
-        raise UserError(f"{folder} was begun with other images: {about['data']['name']} changed")
+    before, now = ((about["variant"] or {}) for about in (held, ours))
+    if before.get("name") != now.get("name"):
+        names = f"{before.get('name')}, not {now.get('name')}"
+        raise UserError(f"{run.folder} was begun with --variant {names}: {same}")
+    if before != now:
+        module = now["name"].partition(":")[0]
+        raise UserError(
+            f"{run.folder} was begun with --variant {now['name']}, and {module} has changed since: "
+            "restore it, or name another --out"
+        )
+    if held["data"]["train"] != ours["data"]["train"]:
+        name = ours["data"]["name"]
+        raise UserError(f"{run.folder} was begun with other images: {name} has changed")
 
 
-def _continued(folder: Path, about: dict[str, Any], number: int) -> dict[str, Any]:
-    """What config.json says from now on of a run that goes on after `number` iterations."""
-    held = run_folder.read_about(folder)
-    now = {name: about[name] for name in ("versions", "platform", "commit")}
+def _continued(run: Run, number: int) -> dict[str, Any]:
+    """What config.json holds from now on of a run that goes on after `number` iterations."""
+    held = run_folder.read_about(run.folder)
+    now = {name: run.about[name] for name in ("versions", "platform", "commit")}
     last = held["continued"][-1] if held["continued"] else held
     if changed := [name for name in now if last[name] != now[name]]:
-        say(f"{folder} goes on with other {', '.join(changed)}: config.json says so")
+        say(f"{run.folder} goes on with other {', '.join(changed)}: recorded in config.json")
         held["continued"].append({"iteration": number} | now)
-        run_folder.write_json(folder / "config.json", held)
+        files.write_json(run.folder / "config.json", held)
     return held
 
 
-def _restored(
-    folder: Path, config: Config, dataset: Dataset, about: dict[str, Any]
-) -> CondenseState | None:
-    start = start_runs(config, dataset).state
-    state = checkpoints.restore(folder, start, checkpoints.identity(about), say)
-    number = 0 if state is None else checkpoints.done(state)
-    say(f"{folder} goes on at iteration {number} of {config.iterations}")
+def _restored(run: Run) -> State | None:
+    start = start_sets(run.config, run.dataset, run.variant).state
+    state = checkpoints.restore(run.folder, start, run_folder.identity(run.about))
+    number = 0 if state is None else iterations_done(state)
+    say(f"{run.folder} goes on at iteration {number} of {run.config.iterations}")
     return state
 
 
 def _unwritten(folder: Path, error: OSError) -> UserError:
     saved = checkpoints.numbers(folder)
-    kept = f"; {saved[-1]} iterations are kept: mend that, then add --resume" if saved else ""
+    kept = f"; {saved[-1]} iterations are kept: free it, then add --resume" if saved else ""
     return UserError(f"{folder} cannot be written: {error.strerror or error}{kept}")
 
 
 # --- the work -------------------------------------------------------------------------------------
 
 
-def _work(
-    command: Condense,
-    config: Config,
-    dataset: Dataset,
-    about: dict[str, Any],
-    state: CondenseState | None,
-) -> None:
-    """Condenses from `state` on, and writes what comes of it."""
-    before = 0 if state is None else checkpoints.done(state)
-    with stopping() as stopped, progress(config.iterations, "iteration", before) as bar:
-        rows = Rows(command.out, config, bar, time.perf_counter() - _seconds(command.out))
-        saver = Saver(command.out, about, command.checkpoint_every, stopped)
-        watch = Watch(_print_memory, rows.write, saver.due, saver.save)
-        try:
-            synthetic = condense_dataset(config, dataset, watch, state)
-        except DivergedError as error:
-            _finish(command.out, error.synthetic, about)
-            raise
-        _finish(command.out, synthetic, about)
+def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
+    """Condenses from `state` on, and writes what comes of it.
+
+    An iteration's info is read while the next one runs, so that the device never waits.
+    """
+    before = 0 if state is None else iterations_done(state)
+    with stopping() as stopped, progress(run.config.iterations, "iteration", before) as bar:
+        rows = Rows(run, bar, time.perf_counter() - _seconds(run.folder))
+        saver = Saver(run, checkpoint_every, stopped)
+        unwritten = None
+        iterations = api.iterations(run.config, run.dataset, run.variant, state)
+        for number, after, info in iterations:
+            if unwritten is not None:
+                rows.write(*unwritten)
+            state, unwritten = after, (number, info)
+            if saver.due() and number + 1 < run.config.iterations:
+                rows.write(*unwritten)
+                unwritten = None
+                saver.save(state)
+        if unwritten is not None:
+            rows.write(*unwritten)
+        record = run.about["variant"]
+        record = None if record is None else VariantRecord(**record)
+        condensed = from_state(run.config, run.dataset, state, record)
+        _finish(run, condensed)
+        if condensed.diverged:
+            raise DivergedError(condensed, state)
 
 
 @dataclasses.dataclass
@@ -200,16 +250,15 @@ class Saver:
     """Saves checkpoints where they are due, or where a signal came, which it then obeys.
 
     Attributes:
-        folder: of the run.
-        about: what its config.json says.
-        every: iterations from one to the next, 0 for none; `None` is as many as take `SECONDS`.
+        run: what is saved.
+        every: iterations from one to the next, 0 for none; `None` is as many as take
+            `CHECKPOINT_SECONDS`.
         stopped: the signal that came, or `None`.
         last: the clock at the last one.
         since: iterations since.
     """
 
-    folder: Path
-    about: dict[str, Any]
+    run: Run
     every: int | None
     stopped: Callable[[], str | None]
     last: float = dataclasses.field(default_factory=time.monotonic)
@@ -218,28 +267,28 @@ class Saver:
     def due(self) -> bool:
         """Whether to save after this iteration; called once after each."""
         self.since += 1
-        by_time = time.monotonic() - self.last >= SECONDS
+        by_time = time.monotonic() - self.last >= CHECKPOINT_SECONDS
         due = by_time if self.every is None else self.since == self.every
         return due or self.stopped() is not None
 
-    def save(self, state: CondenseState) -> None:
+    def save(self, state: State) -> None:
         """Saves; raises `StoppedError` if a signal came."""
-        checkpoints.save(self.folder, state, checkpoints.identity(self.about))
+        checkpoints.save(self.run.folder, state, run_folder.identity(self.run.about))
         self.last, self.since = time.monotonic(), 0
         if name := self.stopped():
-            number, total = checkpoints.done(state), self.about["settings"]["iterations"]
+            number, total = iterations_done(state), self.run.config.iterations
             raise StoppedError(f"stopped by {name} after iteration {number} of {total}", name)
 
 
-def _finish(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -> None:
-    """All that a finished run has, synthetic.npz last, for it says that the run is finished."""
-    run_folder.flush(folder / "metrics.jsonl")
-    with run_folder.atomic(folder / "grid.png") as draft:
-        pictures.save_grid(draft, synthetic, 0)
-    run_folder.write_synthetic(folder, synthetic, about)
-    checkpoints.discard(folder)
-    if synthetic.whole:  # else the run before is the only one with a result
-        run_folder.drop_replaced(folder)
+def _finish(run: Run, condensed: Condensed) -> None:
+    """All that a finished run has, synthetic.npz last: what has it is finished."""
+    files.flush(run.folder / "metrics.jsonl")
+    if pictures.can_draw():
+        pictures.write_grid(run.folder / "grid.png", condensed)
+    run_folder.write_condensed(run.folder, condensed, run.about)
+    checkpoints.discard(run.folder)
+    if condensed.finished:  # else the run before is the only one with a result
+        run_folder.drop_replaced(run.folder)
 
 
 @contextlib.contextmanager
@@ -274,14 +323,8 @@ def stopping() -> Iterator[Callable[[], str | None]]:
 # --- what is logged -------------------------------------------------------------------------------
 
 
-def _print_memory(memory: Memory) -> None:
-    data, temporary = (size / 2**20 for size in memory)
-    parts = f"data set and images {data:.0f}, at work {temporary:.0f}"
-    say(f"memory: {data + temporary:.0f} MiB ({parts})")
-
-
 def _seconds(folder: Path) -> float:
-    """Seconds that the iterations took which are behind a resumed run."""
+    """Seconds that the iterations of a resumed run have taken so far."""
     path = folder / "metrics.jsonl"
     try:
         lines = path.read_text().splitlines()
@@ -294,36 +337,36 @@ class Rows(NamedTuple):
     """Where the iterations' lines go.
 
     Attributes:
-        folder: of the run.
-        config: its settings.
+        run: that they are of.
         bar: moves on with each iteration.
         began: the clock when the run began, had it never been interrupted.
     """
 
-    folder: Path
-    config: Config
+    run: Run
     bar: tqdm
     began: float
 
     def write(self, number: int, info: IterationInfo) -> None:
-        """One iteration's lines in metrics.jsonl, one a set that goes on, and a step of the bar."""
+        """One line in metrics.jsonl for each set that goes on, and a step of the bar."""
+        info = jax.device_get(info)
         means = jax.tree.map(lambda part: part.mean(-1), info.match)
+        config = self.run.config
         rows = [
             {
                 "iteration": number,
-                "seed": seed,
-                **swept(self.config, rates),
+                "seed": of_set.seed,
+                **several_values(config, of_set.swept),
                 "loss": float(means.loss[at]),
                 "intra": float(means.intra[at]),
                 "inter": float(means.inter[at]),
                 "inner_epochs": info.inner_epochs[at].tolist(),
-                "rose": info.rose[at].tolist(),
+                "loss_rose": info.loss_rose[at].tolist(),
                 "seconds": round(time.perf_counter() - self.began, 3),
             }
-            for at, (seed, rates) in enumerate(sets(self.config))
+            for at, of_set in enumerate(list_sets(config))
             if info.finite[at].all()
         ]
-        run_folder.append_metrics(self.folder, rows)
+        run_folder.append_metrics(self.run.folder, rows)
         losses = [row["loss"] for row in rows]
         self.bar.set_postfix(loss=f"{np.mean(losses):.4g}" if losses else "nan", refresh=False)
         self.bar.update()

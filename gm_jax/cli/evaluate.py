@@ -4,29 +4,21 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import jax
-import numpy as np
+import tyro
 
+from gm_jax import api, checks
 from gm_jax.cli.terminal import RunFolder, progress, say
-from gm_jax.condensed import Synthetic, swept
-from gm_jax.config import (
-    MOST,
-    Config,
-    build_network,
-    check_with,
-    chosen,
-    sets,
-    with_network,
-)
+from gm_jax.condensed import Condensed
+from gm_jax.config import Evaluation
+from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
-from gm_jax.data.loading import load, located
+from gm_jax.data.loading import absolute, load
 from gm_jax.errors import UserError
-from gm_jax.evaluation.coresets import random_real
-from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, summarise, test_set
-from gm_jax.nn import platforms
-from gm_jax.storage import provenance, pt_file, run_folder
+from gm_jax.evaluation.protocol import Protocol
+from gm_jax.storage import files, provenance, pt_file, run_folder
+from gm_jax.variants import describe_named, load_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,175 +31,118 @@ class Evaluate:
 
     run: RunFolder
     """Run folder that condense wrote, or a .pt file of the published PyTorch programs."""
+    settings: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation()
     dataset: str | None = None
     """Data set to evaluate on. Default: the run's own; a .pt file does not name it."""
-    networks: tuple[str, ...] = ()
-    """Architectures to train, as condense knows them; of ConvNet also variants such as
-    convnet:width=64,norm=batch. Default: the run's own."""
-    count: int = 20
-    """Fresh networks a set."""
-    epochs: int | None = None
-    """Epochs of training. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
-    seed: int = 0
-    """Seed of the networks and of the random real images."""
-    skip_random_real: bool = False
-    """Train on the condensed images alone."""
-    chunk: int | None = None
-    """Networks at a time, for speed and memory alone; 0 is all at once. Default: 1 on a CPU, 20
-    elsewhere."""
+    no_compile_cache: bool = False
+    """Compile anew, and keep nothing in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
 def evaluate(command: Evaluate) -> None:
     """Trains, prints a table, writes evaluation.json."""
-    _check_evaluate(command)
-    synthetic, dataset = _read(command)
-    variants = {name: with_network(synthetic.config, name) for name in command.networks}
-    variants = variants or {synthetic.config.network: synthetic.config}
-    for variant in variants.values():
-        check_with(variant, dataset)
-    with _results_file(command) as results_path:
-        results, protocol = _accuracies(command, synthetic, dataset, variants)
-        ran = {"count": command.count, "seed": command.seed, "data": provenance.data(dataset)}
-        run_folder.write_json(results_path, results | {"ran": ran | provenance.environment()})
-    _print_accuracies(results, protocol)
+    checks.check(command)
+    condensed, dataset = _read(command)
+    variant = _variant(command, condensed)
+    settings = command.settings
+    with (
+        _results_file(command.run) as results_path,
+        progress(api.networks_to_train(condensed, settings), "network") as bar,
+    ):
+        scores = api.evaluate(condensed, dataset, settings, variant, bar.update)
+        ran = {"count": settings.count, "seed": settings.seed, "data": provenance.data(dataset)}
+        ran |= provenance.environment()
+        files.write_json(results_path, results(scores) | {"ran": ran})
+    _print_scores(scores)
 
 
-def _accuracies(
-    command: Evaluate, synthetic: Synthetic, dataset: Dataset, variants: dict[str, Config]
-) -> tuple[dict[str, Any], Protocol]:
-    """What each network reached on each kind of set, and how it was trained."""
-    config, here = synthetic.config, platforms.here()
-    protocol = paper_protocol(dataset, chosen(config.microbatch, here.microbatch))
-    if command.epochs is not None:
-        protocol = protocol._replace(epochs=command.epochs)
-    chunk = chosen(command.chunk, here.network_chunk)
-    random_key, networks_key = jax.random.split(jax.random.key(command.seed))
-    seeds = 0 if command.skip_random_real else config.seeds
-    trained_on = _with_random_real(jax.random.split(random_key, seeds), synthetic, dataset)
-    test, results = test_set(dataset), {}
-    with progress(len(trained_on[0]) * command.count * len(variants), "network") as bar:
-        for name, variant in variants.items():
-            network = build_network(variant, dataset)
-            accuracies = evaluate_sets(
-                networks_key, network, protocol, trained_on, test, command.count, chunk, bar.update
-            )
-            results[name] = _by_kind(synthetic, accuracies)
-            results[name]["protocol"] = _describe_protocol(protocol)
-    return results, protocol
+def results(scores: list[api.Score]) -> dict[str, Any]:
+    """What evaluation.json holds: by network and by what it was trained on."""
+    found: dict[str, Any] = {}
+    for score in scores:
+        of_network = found.setdefault(score.network, {"protocol": _protocol(score.protocol)})
+        accuracies = {"accuracies": score.accuracies.tolist()}
+        of_network[score.trained_on] = accuracies | score.summary._asdict()
+    return found
 
 
-def _read(command: Evaluate) -> tuple[Synthetic, Dataset]:
-    """What is evaluated, and the data set with its pixels normalised as those images are."""
-    if command.run.suffix == ".pt" and command.run.is_file():
+def _protocol(protocol: Protocol) -> dict[str, Any]:
+    augment = None if protocol.augment is None else protocol.augment.__name__
+    return protocol._asdict() | {"augment": augment}
+
+
+def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
+    """What is evaluated, and the data set that it is evaluated on."""
+    if _is_pt(command.run):
         if command.dataset is None:
-            raise UserError(f"{command.run} does not say of which data set it is: add --dataset")
-        dataset = load(located(command.dataset), log=say)
+            raise UserError(f"{command.run} does not name its data set: add --dataset")
+        dataset = load(absolute(command.dataset))
         return pt_file.read(command.run, dataset), dataset
-    synthetic = run_folder.read_synthetic(command.run)
-    name = synthetic.config.dataset if command.dataset is None else located(command.dataset)
-    dataset = load(name, synthetic.config.image_size, say)
-    _compare(command.run, synthetic, dataset)
-    train = dataset.train._replace(
-        mean=jax.numpy.asarray(synthetic.mean, float), std=jax.numpy.asarray(synthetic.std, float)
-    )
-    return _without_diverged(command.run, synthetic), dataset._replace(train=train)
+    condensed = run_folder.read_condensed(command.run)
+    name = condensed.config.dataset if command.dataset is None else absolute(command.dataset)
+    dataset = load(name, condensed.config.image_size)
+    _compare(command.run, condensed, dataset)
+    for number in condensed.diverged:
+        ended = condensed.iterations[number]
+        say(f"set {number} of {command.run} diverged at iteration {ended}: left out")
+    if not condensed.finished:
+        raise UserError(f"{command.run} holds no set that did not diverge")
+    return condensed, dataset
 
 
-def _results_file(command: Evaluate) -> contextlib.AbstractContextManager[Path]:
-    """Where the results go, nobody else writing there."""
-    if command.run.suffix == ".pt" and command.run.is_file():
-        return contextlib.nullcontext(command.run.with_name(f"{command.run.name}.evaluation.json"))
-    return _locked(command.run)
+def _is_pt(run: Path) -> bool:
+    return run.suffix == ".pt" and run.is_file()
+
+
+def _variant(command: Evaluate, condensed: Condensed) -> Variant:
+    """The variant that the run was condensed with, whose network is trained."""
+    record = condensed.variant
+    if record is None or command.settings.networks:
+        return unchanged
+    try:
+        variant = load_variant(record.name)
+    except UserError as error:
+        raise UserError(f"{error}; --networks NAME trains a network of gm_jax") from error
+    if describe_named(record.name) != record:
+        say(f"{record.name} has changed since {command.run} was condensed with it")
+    return variant
 
 
 @contextlib.contextmanager
-def _locked(run: Path) -> Iterator[Path]:
+def _results_file(run: Path) -> Iterator[Path]:
+    """Where the results go, nobody else writing there."""
+    if _is_pt(run):
+        yield run.with_name(f"{run.name}.evaluation.json")
+        return
     with run_folder.locked(run):
-        yield run / "evaluation.json"
+        path = run / "evaluation.json"
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: move it away")
+        yield path
 
 
-def _compare(run: Path, synthetic: Synthetic, dataset: Dataset) -> None:
-    """Says if a data set is not what the images came from; refuses one that they do not fit."""
+def _compare(run: Path, condensed: Condensed, dataset: Dataset) -> None:
+    """Notes that a data set is not what the images came from; refuses one that they do not fit."""
     for what, held, found in (
-        ("images of", synthetic.images.shape[2:], dataset.image_shape),
-        ("classes", synthetic.class_names, dataset.class_names),
+        ("images of", condensed.images.shape[2:], dataset.image_shape),
+        ("classes", condensed.class_names, dataset.class_names),
     ):
         if held != found:
             raise UserError(f"{run} holds {what} {held}, {dataset.name} has {found}")
     now, then = provenance.data(dataset), run_folder.read_about(run)["data"]
     if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(
-            f"{run} is evaluated on other data than it was condensed from: of {dataset.name}, "
-            f"the {' and '.join(changed)} images are others"
+            f"{run} is evaluated on other data than it was condensed from: the "
+            f"{' and '.join(changed)} images of {dataset.name} differ"
         )
 
 
-def _without_diverged(run: Path, synthetic: Synthetic) -> Synthetic:
-    """Says which sets diverged; raises `UserError` if all did."""
-    for at in sorted(set(range(len(synthetic.images))) - set(synthetic.whole)):
-        say(f"set {at} of {run} diverged at iteration {synthetic.iterations[at]}: left out")
-    if not synthetic.whole:
-        raise UserError(f"{run} holds no set that did not diverge")
-    return synthetic
-
-
-def _with_random_real(
-    keys: jax.Array, synthetic: Synthetic, dataset: Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """The condensed sets that are whole, then a set of random real images a key."""
-    condensed = synthetic.images[synthetic.whole]
-    images, labels = [condensed], [synthetic.labels] * len(condensed)
-    for key in keys:
-        x, y = random_real(key, dataset.train, synthetic.config.ipc)
-        images.append(x[None])
-        labels.append(y)
-    return np.concatenate(images), np.stack(labels)
-
-
-def _by_kind(synthetic: Synthetic, accuracies: np.ndarray) -> dict[str, Any]:
-    """Accuracies by what the networks saw: condensed sets, swept values apart; real images."""
-    kinds: dict[str, list[int]] = {}
-    config, whole = synthetic.config, synthetic.whole
-    all_sets = sets(config)
-    for at, number in enumerate(whole):
-        values = swept(config, all_sets[number][1])
-        said = "".join(f", {name} {value:g}" for name, value in values.items())
-        kinds.setdefault(f"condensed{said}", []).append(at)
-    if real := list(range(len(whole), len(accuracies))):
-        kinds["random real"] = real
-    return {kind: _summarised(accuracies[of_kind]) for kind, of_kind in kinds.items()}
-
-
-def _summarised(accuracies: np.ndarray) -> dict[str, Any]:
-    """Every accuracy, 0..1, `[sets][networks]`, and their summary in percent."""
-    return {"accuracies": accuracies.tolist()} | summarise(accuracies)._asdict()
-
-
-def _check_evaluate(command: Evaluate) -> None:
-    for flag in ("count", "epochs"):
-        value = getattr(command, flag)
-        if value is not None and not 1 <= value <= MOST:
-            raise UserError(f"--{flag} {value}: must be 1 to {MOST}")
-    if command.chunk is not None and not 0 <= command.chunk <= MOST:
-        raise UserError(f"--chunk {command.chunk}: must be 0 to {MOST}")
-    if not 0 <= command.seed < 2**32:
-        raise UserError(f"--seed {command.seed}: must be 0 to 2**32 - 1")
-
-
-def _describe_protocol(protocol: Protocol) -> dict[str, Any]:
-    augment = None if protocol.augment is None else protocol.augment.__name__
-    return protocol._asdict() | {"augment": augment}
-
-
-def _print_accuracies(results: dict[str, Any], protocol: Protocol) -> None:
-    kinds = [(name, kind) for name, result in results.items() for kind in result]
-    kinds = [(name, kind) for name, kind in kinds if kind != "protocol"]
-    wide = 2 + max(len(kind) for _, kind in kinds)
-    long = max(10, 2 + max(map(len, results)))
+def _print_scores(scores: list[api.Score]) -> None:
+    wide = 2 + max(len(score.trained_on) for score in scores)
+    long = max(10, 2 + max(len(score.network) for score in scores))
     print(f"{'network':{long}}{'trained on':{wide}}{'test accuracy, %':20}{'sets x networks'}")
-    for name, kind in kinds:
-        found = results[name][kind]
-        number, count = np.shape(found["accuracies"])
-        shown = f"{found['mean']:.1f} +- {found['std']:.1f}"
-        print(f"{name:{long}}{kind:{wide}}{shown:20}{number} x {count}")
-    print(f"{protocol.epochs} epochs; +- is one standard deviation over all networks")
+    for score in scores:
+        sets, networks = score.accuracies.shape
+        shown = f"{score.summary.mean:.1f} +- {score.summary.std:.1f}"
+        print(f"{score.network:{long}}{score.trained_on:{wide}}{shown:20}{sets} x {networks}")
+    epochs = scores[0].protocol.epochs
+    print(f"{epochs} epochs; +- is one standard deviation over all networks")

@@ -6,14 +6,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
+from gm_jax.checks import COUNT_OR_ALL, check
 from gm_jax.cli.terminal import RunFolder, say
-from gm_jax.condensed import Synthetic
+from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
 from gm_jax.errors import UserError
-from gm_jax.storage import pictures, pt_file, run_folder
+from gm_jax.storage import files, pictures, pt_file, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Show:
     """Run folder that condense wrote."""
     out: Path | None = None
     """PNG to write. Default: grid.png in the run folder."""
-    set: int = 0
+    set: Annotated[int, COUNT_OR_ALL] = 0
     """Which of the run's sets, from 0."""
 
 
@@ -41,75 +43,70 @@ class Export:
     """Run folder that condense wrote."""
     out: Path
     """Folder to make, which must not exist or be empty; with --to pt, file to write."""
-    to: str = "png"
+    to: Literal["png", "pt"] = "png"
     """Pictures and pixels (png), or the layout of the PyTorch programs (pt), which needs torch."""
 
 
 def show(command: Show) -> None:
-    """Writes the picture and says where."""
-    synthetic = run_folder.read_synthetic(command.run)
-    _say_diverged(synthetic)
-    if not 0 <= command.set < len(synthetic.images):
-        raise UserError(f"--set {command.set}: the run has sets 0 to {len(synthetic.images) - 1}")
+    """Draws the picture and prints its path."""
+    check(command)
+    condensed = run_folder.read_condensed(command.run)
+    _note_diverged(condensed)
+    if not 0 <= command.set < len(condensed.images):
+        raise UserError(f"--set {command.set}: the run has sets 0 to {len(condensed.images) - 1}")
     path = command.out or command.run / "grid.png"
     if path.name in run_folder.FILES and path.name != "grid.png":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:
-        _draw(path, synthetic, command.set)
+        pictures.write_grid(path, condensed, command.set)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
     print(path)
 
 
-def _draw(path: Path, synthetic: Synthetic, number: int) -> None:
-    with run_folder.atomic(path) as draft:
-        pictures.save_grid(draft, synthetic, number)
-
-
 def export(command: Export) -> None:
-    """Writes into a new folder beside `out`, then names it so."""
-    if command.to not in ("png", "pt"):
-        raise UserError(f"--to {command.to!r} is unknown: choose png, pt")
-    synthetic = run_folder.read_synthetic(command.run)
-    _say_diverged(synthetic)
-    if not synthetic.whole:
+    """Writes into a new folder beside `out`, then gives it that name."""
+    check(command)
+    condensed = run_folder.read_condensed(command.run)
+    _note_diverged(condensed)
+    if not condensed.finished:
         raise UserError(f"{command.run} holds no set that did not diverge: nothing to export")
     out = command.out
     if command.to == "pt":
-        _export_pt(command, synthetic)
+        _export_pt(command, condensed)
         return
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder: name another")
-    pixels = denormalise(synthetic.images, synthetic.mean, synthetic.std)
+    pixels = denormalise(condensed.images, condensed.mean, condensed.std)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
-            _write_export(draft, pixels, synthetic)
+            _write_export(draft, pixels, condensed)
             draft.chmod(0o755)
             os.replace(draft, out.resolve())
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
-    print(f"{len(synthetic.whole) * pixels.shape[1]} images: {out}")
+    print(f"{len(condensed.finished) * pixels.shape[1]} images: {out}")
 
 
-def _export_pt(command: Export, synthetic: Synthetic) -> None:
+def _export_pt(command: Export, condensed: Condensed) -> None:
     out = command.out
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
     found = accuracies(command.run / "evaluation.json")
-    whole = synthetic._replace(images=synthetic.images[synthetic.whole])
+    finished = condensed._replace(images=condensed.images[condensed.finished])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with run_folder.atomic(out) as draft:
-        pt_file.write(draft, whole, found)
-    print(f"{len(whole.images)} sets: {out}")
+    with files.atomic(out) as draft:
+        pt_file.write(draft, finished, found)
+    print(f"{len(finished.images)} sets: {out}")
 
 
 def accuracies(path: Path) -> dict[str, list[float]]:
     """Of networks trained on condensed sets, by architecture; none if they were not evaluated."""
-    results = run_folder.read_json(path) if path.exists() else {}
+    results = files.read_json(path) if path.exists() else {}
     try:
         return {
             name: np.ravel(np.asarray(result["condensed"]["accuracies"], float)).tolist()
@@ -120,15 +117,15 @@ def accuracies(path: Path) -> dict[str, list[float]]:
         raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
 
 
-def _write_export(folder: Path, pixels: np.ndarray, synthetic: Synthetic) -> None:
-    whole = pixels[synthetic.whole]
-    np.savez_compressed(folder / "images.npz", images=whole, labels=synthetic.labels)
-    names = folder_names(synthetic.class_names)
-    for number, of_set in zip(synthetic.whole, whole):
-        for index, (image, label) in enumerate(zip(of_set, synthetic.labels)):
+def _write_export(folder: Path, pixels: np.ndarray, condensed: Condensed) -> None:
+    finished = pixels[condensed.finished]
+    np.savez_compressed(folder / "images.npz", images=finished, labels=condensed.labels)
+    names = folder_names(condensed.class_names)
+    for number, of_set in zip(condensed.finished, finished):
+        for index, (image, label) in enumerate(zip(of_set, condensed.labels)):
             path = folder / f"set{number}" / names[label]
             path.mkdir(parents=True, exist_ok=True)
-            pictures.save_image(path / f"{index % synthetic.config.ipc:03}.png", image)
+            pictures.save_image(path / f"{index % condensed.config.ipc:03}.png", image)
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
@@ -145,7 +142,7 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     return names
 
 
-def _say_diverged(synthetic: Synthetic) -> None:
-    for at, done in enumerate(synthetic.iterations):
-        if at not in synthetic.whole:
-            say(f"set {at} diverged at iteration {done}: its images are those before")
+def _note_diverged(condensed: Condensed) -> None:
+    for number in condensed.diverged:
+        ended = condensed.iterations[number]
+        say(f"set {number} diverged at iteration {ended}: its images are the last good ones")

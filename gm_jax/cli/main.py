@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from gm_jax.cli.compile_cache import use_compile_cache
 from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
 from gm_jax.cli.export import Export, Show, export, show
-from gm_jax.cli.terminal import say
+from gm_jax.cli.terminal import notices, say
 from gm_jax.errors import StoppedError, UserError
 
 Command = (
@@ -59,23 +60,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = {Condense: condense, Evaluate: evaluate, Show: show, Export: export}
     try:
         command = parse(arguments)
-        work[type(command)](command)
+        with notices():
+            if not getattr(command, "no_compile_cache", True):
+                use_compile_cache()
+            work[type(command)](command)
     except (UserError, OSError) as error:
-        return _ended(str(error), 2)
+        return _end(str(error), 2)
     except StoppedError as error:
         again = [word for word in arguments if word not in ("--replace", "--resume")]
-        told = f"{error}; to go on: gm-jax {shlex.join([*again, '--resume'])}"
-        return _ended(told, 128 + signal.Signals[error.signal])
+        message = f"{error}; to go on: gm-jax {shlex.join([*again, '--resume'])}"
+        return _end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
             raise
-        return _ended("out of memory: try smaller sizes or --microbatch", 2)
+        return _end("out of memory: try smaller sizes or --microbatch", 2)
     except KeyboardInterrupt:
-        return _ended("interrupted", 130)
+        return _end("interrupted", 130)
     return 0
 
 
-def _ended(why: str, status: int) -> int:
-    """Says why on one line, whatever names it quotes; returns the status."""
+def _end(why: str, status: int) -> int:
+    """Prints why on one line, whatever names it quotes; returns the status."""
     say(f"gm-jax: {' '.join(why.splitlines())}")
     return status

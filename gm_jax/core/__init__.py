@@ -1,1 +1,1 @@
-"""core"""
+"""The method and nothing else: pure functions of arrays and keys."""

@@ -1,8 +1,15 @@
-"""One function over many inputs of the same shape, some at a time."""
+"""One function over many inputs, some at a time: microbatches of images, chunks of classes or sets.
 
+None of this changes a result by more than rounding; it decides memory and speed.
+"""
+
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 
 def chunked(f: Callable, chunk: int | None) -> Callable:
@@ -11,7 +18,6 @@ def chunked(f: Callable, chunk: int | None) -> Callable:
     Args:
         f: any function of arrays and pytrees of them.
         chunk: inputs at a time: 1 is one after another (`lax.map`), `None` all at once (`vmap`).
-            More at a time is more memory, and rounding may differ, but no result does.
     """
 
     def apply(*arguments):
@@ -24,3 +30,78 @@ def chunked(f: Callable, chunk: int | None) -> Callable:
         return jax.lax.map(lambda a: f(*a), arguments, batch_size=batch)
 
     return apply
+
+
+def per_class(f: Callable, chunk: int | None) -> Callable:
+    """`f(params, *class_arrays)` for each class: `(params, *arrays [C, ...]) -> pytree [C, ...]`.
+
+    Args:
+        f: a function of the parameters and one class's arrays.
+        chunk: classes at a time; see `chunked`.
+    """
+    return lambda params, *arrays: chunked(lambda *a: f(params, *a), chunk)(*arrays)
+
+
+def microbatched(mean_of: Callable, size: int | None) -> Callable:
+    """A function `(params, x, y) -> pytree of means over images`, at most `size` images at a time.
+
+    A mean over n images is the mean of the parts' means, each weighted by its images: the same
+    result, with activations that fit a cache.  `None` takes all images at once, which is what a
+    function that is no mean over single images needs.
+    """
+    if size is None:
+        return mean_of
+
+    def accumulate(params, x, y):
+        if len(y) <= size:
+            return mean_of(params, x, y)
+        parts = _split(x, y, size)
+
+        def add(mean, part):
+            share = _share(part[1], y, x.dtype)
+            part_mean = mean_of(params, *part)
+            return jax.tree.map(lambda m, p: m + share.astype(p.dtype) * p, mean, part_mean), None
+
+        shapes = jax.eval_shape(mean_of, params, *jax.tree.map(lambda t: t[0], parts))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.scan(add, zeros, parts)[0]
+
+    return accumulate
+
+
+def microbatched_pullback(pullback: Callable, size: int | None) -> Callable:
+    """`(params, x, y, v) -> grad_x <mean_of(params, x, y), v>`, at most `size` images at a time.
+
+    Nothing is kept from when the mean was computed: each part's intermediates are made anew.
+
+    Args:
+        pullback: the same function of all images at once.
+        size: `None` takes all images at once.
+    """
+
+    def apply(params, x, y, v):
+        if size is None or len(y) <= size:
+            return pullback(params, x, y, v)
+
+        def weighted(part):
+            return _share(part[1], y, x.dtype) * pullback(params, *part, v)
+
+        parts = jax.lax.map(weighted, _split(x, y, size))
+        return parts.reshape(-1, *x.shape[1:])[: len(y)]
+
+    return apply
+
+
+def _share(part: Int[Array, " m"], whole: Int[Array, " n"], dtype: Any) -> Float[Array, ""]:
+    """The images of `part` among those of `whole`; 0 if there are none at all."""
+    count = jnp.maximum(jnp.sum(whole >= 0), 1)
+    return jnp.sum(part >= 0).astype(dtype) / count.astype(dtype)
+
+
+def _split(x: Array, y: Array, size: int) -> tuple[Array, Array]:
+    """Equal parts of at most `size`, the last one padded with label -1."""
+    size = math.ceil(len(y) / math.ceil(len(y) / size))
+    missing = -len(y) % size
+    x = jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
+    y = jnp.pad(y, (0, missing), constant_values=-1)
+    return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)

@@ -1,4 +1,4 @@
-"""Where an iteration stops being finite: found by doing it again, an outer step at a time."""
+"""Where an iteration stops being finite: found by repeating it, one outer step at a time."""
 
 from typing import Any, NamedTuple
 
@@ -7,21 +7,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gm_jax.core.iteration import (
-    CondenseState,
-    IterationInfo,
-    Method,
-    Place,
-    birth,
+    begin,
     group_signals,
     outer_step,
+    place,
     refresh_stats,
+    step_keys,
 )
-from gm_jax.core.training import NetworkState
+from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
 from gm_jax.data.images import ClassImages
+
+EXPLODED = 1e6
+"""Normalised pixels beyond this are no images any more, whatever fails first."""
 
 
 class Divergence(NamedTuple):
-    """The first thing of a run that was not finite.
+    """The first thing of a set that was not finite.
 
     Attributes:
         iteration: from 0.
@@ -38,27 +39,25 @@ class Divergence(NamedTuple):
     cause: str
 
 
-def locate(
-    method: Method, key: Key[Array, ""], data: ClassImages, state: CondenseState
+def find_divergence(
+    method: Method, key: Key[Array, ""], data: ClassImages, state: State
 ) -> Divergence | None:
     """The first thing that is not finite in the iteration after `state`; `None` if all is.
 
     Args:
         method: the equations.
-        key: the run's key.
+        key: the set's key.
         data: the real images.
-        state: of one run, the last good one.
+        state: of one set, the last good one.
     """
-    steps_key, carry = birth(method, key, state)
+    carried, keys = begin(method, key, state)
     one_step = jax.jit(lambda *arguments: outer_step(method, *arguments))
-    for number in range(method.outer_steps):
-        last = jnp.asarray(number == method.outer_steps - 1)
-        place = Place(state.iteration, jnp.asarray(number, jnp.int32), last)
-        step_key = jax.random.fold_in(steps_key, number)
-        after, info = one_step(step_key, data, carry, place)
+    for number, step_key in enumerate(keys):
+        at = place(method, state.iteration, jnp.asarray(number, jnp.int32))
+        after, info = one_step(step_key, data, carried, at)
         if not info.finite:
-            return _first(method, step_key, data, carry, place, info)
-        carry = after
+            return _first(method, step_key, data, carried, at, info)
+        carried = after
     return None
 
 
@@ -66,40 +65,37 @@ def _first(
     method: Method,
     key: Key[Array, ""],
     data: ClassImages,
-    carry: tuple[Array, Any, NetworkState],
-    place: Place,
+    state: StepState,
+    at: Place,
     info: IterationInfo,
 ) -> Divergence:
     """Which part and tensor of an outer step that is known to fail."""
-    where = (int(place.iteration), int(place.step))
-    images, _, network_state = carry
-    exploded = jnp.abs(images).max() > EXPLODED
+    where = (int(at.iteration), int(at.step))
+    exploded = jnp.abs(state.images).max() > EXPLODED
     part = "inter" if jnp.isfinite(info.match.intra) else "intra"
     if jnp.isfinite(info.match.loss):
         return Divergence(*where, "images", None, "image_lr")
-    if weights := _not_finite(network_state.params):
+    if weights := _not_finite(state.network.params):
         return Divergence(*where, part, weights, "image_lr" if exploded else "network_lr")
     scheme = method.schemes[where[0] % len(method.schemes)]
 
     @jax.jit
-    def signals(key, data, images, network_state):
-        match_key, stats_key, _ = jax.random.split(key, 3)
-        stats = refresh_stats(method, stats_key, data, network_state)
-        network_state = network_state._replace(stats=stats)
-        real_key, synthetic_key = jax.random.split(match_key)
-        groups = scheme.synthetic(synthetic_key, images), scheme.real(real_key, data)
-        return tuple(group_signals(method, network_state, of) for of in groups)
+    def signals(key, data, state):
+        keys = step_keys(key)
+        network = refresh_stats(method, keys.stats, data, state.network)
+        groups = scheme.synthetic(keys.synthetic, state.images), scheme.real(keys.real, data)
+        return tuple(group_signals(method, network, of) for of in groups)
 
-    synthetic, real = signals(key, data, images, network_state)
-    losses = jax.tree.map(lambda a, b: getattr(scheme.match([a], [b])[1], part), synthetic, real)
-    of_weight = part == "inter" and not exploded and not _not_finite(synthetic)
-    return Divergence(
-        *where, part, _not_finite(losses), "inter_weight" if of_weight else "image_lr"
-    )
+    synthetic, real = signals(key, data, state)
+    weight = 1 if method.inter_weight is None else method.inter_weight
 
+    def part_of(a, b):
+        return getattr(scheme.objective(method.distance, weight, [a], [b]), part)
 
-EXPLODED = 1e6
-"""Normalised pixels beyond this are no images any more, whatever fails first."""
+    losses = jax.tree.map(part_of, synthetic, real)
+    by_weight = part == "inter" and not exploded and not _not_finite(synthetic)
+    cause = "inter_weight" if by_weight else "image_lr"
+    return Divergence(*where, part, _not_finite(losses), cause)
 
 
 def _not_finite(tree: Any) -> str | None:

@@ -1,8 +1,7 @@
-"""Dataset condensation by gradient matching (arXiv 2208.00311): one iteration.
+"""One iteration of dataset condensation by gradient matching (arXiv 2208.00311).
 
-An *iteration* is the life of one freshly initialised network; an *outer step* is one update of the
-synthetic images; an *inner epoch* is one pass of network training over them.  Named scopes tell the
-phases apart in a profiler (`experiments/trace.py`).
+Read from the top: an iteration is a scan over outer steps, an outer step matches signals, moves the
+images and trains the network on them.  Named scopes tell the phases apart in a profiler.
 """
 
 import functools
@@ -14,281 +13,256 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.core.objectives import Match, MatchInfo
+from gm_jax.core.batching import microbatched, microbatched_pullback, per_class
+from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
+from gm_jax.core.objectives import MatchInfo, Objective
 from gm_jax.core.schemes import Groups, Scheme, class_labels
-from gm_jax.core.signals import (
-    Signal,
-    cross_entropy,
-    loss_gradient,
-    microbatched,
-    per_class,
-    pullback,
-)
-from gm_jax.core.step_rules import StepRule
+from gm_jax.core.signals import Model, cross_entropy, pullback
 from gm_jax.core.training import NetworkState, epoch, start
-from gm_jax.data.images import ClassImages, draw_classes, draw_mixed
-from gm_jax.nn.networks import Network, Stats
+from gm_jax.data.drawing import draw_classes, draw_mixed
+from gm_jax.data.images import ClassImages
 
 BATCH_NORM_IMAGES = 16
-"""Real images a class in the pass that sets BatchNorm's statistics at each outer step."""
+"""Real images of each class in the pass that sets BatchNorm's statistics at each outer step."""
 
 
-class Method(NamedTuple):
-    """The equations of a run: functions and sizes.  Swap one to try another.
-
-    Attributes:
-        network: what is trained, fresh in every iteration.
-        schemes: what is matched, an iteration each in turn: `(scheme,)` is one for all.
-        step_rule: how many inner epochs follow an outer step.
-        outer_steps: updates of the images an iteration.
-        image_optimiser: of the synthetic images; its state lives through the whole run.
-        network_optimiser: of the network; its state lives through one iteration.
-        signal: `apply -> signal`, what is matched, where `apply(params, x) -> logits`.
-        batch_train: images in a batch of an inner epoch.
-        batch_validation: real images whose loss the step rule looks at.
-        microbatch: images at a time in sums over images; `None` takes all at once.
-        class_chunk: classes at a time in the gradients of each; `None` takes all at once.
-    """
-
-    network: Network
-    schemes: tuple[Scheme, ...]
-    step_rule: StepRule
-    outer_steps: int
-    image_optimiser: optax.GradientTransformation
-    network_optimiser: optax.GradientTransformation
-    signal: Callable[[Callable], Signal] = loss_gradient
-    batch_train: int = 256
-    batch_validation: int = 256
-    microbatch: int | None = None
-    class_chunk: int | None = 1
-
-
-class CondenseState(NamedTuple):
-    """What a run carries from one iteration to the next.
+class StepKeys(NamedTuple):
+    """The keys of one outer step: every draw has its own.
 
     Attributes:
-        images: synthetic images, normalised, float `[C, ipc, height, width, channel]`.
-        optimiser: the image optimiser's state.
-        iteration: iterations done, int32 scalar.
+        real: of the real images that are matched.
+        synthetic: of the synthetic ones, where a scheme takes only some.
+        stats: of the real images that set BatchNorm's statistics.
+        validation: of the real images that the step rule looks at.
+        epochs: of the order of images; the number of the inner epoch is folded in.
     """
 
-    images: Float[Array, "C ipc h w channel"]
-    optimiser: Any
-    iteration: Int[Array, ""]
+    real: Key[Array, ""]
+    synthetic: Key[Array, ""]
+    stats: Key[Array, ""]
+    validation: Key[Array, ""]
+    epochs: Key[Array, ""]
 
 
-class Place(NamedTuple):
-    """Where in a run an outer step stands.
-
-    Attributes:
-        iteration: from 0, int32 scalar.
-        step: the outer step of this iteration, from 0, int32 scalar.
-        last: whether it is the last one, which no inner epochs follow.
-    """
-
-    iteration: Int[Array, ""]
-    step: Int[Array, ""]
-    last: Bool[Array, ""]
+def step_keys(key: Key[Array, ""]) -> StepKeys:
+    """The keys of the outer step whose key this is."""
+    match, stats, inner = jax.random.split(key, 3)
+    return StepKeys(*jax.random.split(match), stats, *jax.random.split(inner))
 
 
-class IterationInfo(NamedTuple):
-    """What an iteration logs: an entry an outer step.
-
-    Attributes:
-        match: the loss and its parts, each float `[outer_steps]`.
-        inner_epochs: inner epochs after the step, int32 `[outer_steps]`; the last one is 0.
-        rose: whether they ended because the validation loss rose, bool `[outer_steps]`.
-        finite: whether the loss, and the images after the step, are finite, bool `[outer_steps]`.
-    """
-
-    match: MatchInfo
-    inner_epochs: Int[Array, " outer_steps"]
-    rose: Bool[Array, " outer_steps"]
-    finite: Bool[Array, " outer_steps"]
-
-
-# --- the start ------------------------------------------------------------------------------------
-
-
-def noise_images(
-    key: Key[Array, ""], data: ClassImages, ipc: int
-) -> Float[Array, "C ipc h w channel"]:
-    """N(0, 1) in normalised pixel space."""
-    classes, _, *shape = data.images.shape
-    return jax.random.normal(key, (classes, ipc, *shape))
-
-
-def real_images(
-    key: Key[Array, ""], data: ClassImages, ipc: int
-) -> Float[Array, "C ipc h w channel"]:
-    """Real images drawn without replacement; ipc is at most the smallest class."""
-    return draw_classes(key, data, ipc)[0]
-
-
-def init(method: Method, images: Float[Array, "C ipc h w channel"]) -> CondenseState:
+def init(method: Method, images: Float[Array, "C ipc h w channel"]) -> State:
     """The state before the first iteration, from the images to start with."""
-    return CondenseState(images, method.image_optimiser.init(images), jnp.zeros((), jnp.int32))
-
-
-# --- one iteration --------------------------------------------------------------------------------
+    optimiser = method.image_optimiser(method.image_lr).init(images)
+    return State(images, optimiser, jnp.zeros((), jnp.int32))
 
 
 def iteration(
-    method: Method, key: Key[Array, ""], data: ClassImages, state: CondenseState
-) -> tuple[CondenseState, IterationInfo]:
+    method: Method, key: Key[Array, ""], data: ClassImages, state: State
+) -> tuple[State, IterationInfo]:
     """One network's life: `outer_steps` image updates, each but the last followed by inner epochs.
 
-    An iteration that diverges changes nothing: the state stays the last good one, and because the
-    key is folded with its iteration, calling again diverges again.
+    An iteration that diverges changes nothing: the state stays the last good one, and because
+    `state.iteration` is folded into the key, calling again diverges again.
 
     Args:
         method: the equations.
-        key: the run's key, the same for all iterations: `state.iteration` is folded in, so that a
-            resumed run is the unbroken run.
+        key: the set's key, the same for all iterations, so that a resumed run is the unbroken run.
         data: the real images.
         state: from `init` or the iteration before.
     """
-    steps_key, carry = birth(method, key, state)
-
-    def step(carry, number):
-        place = Place(state.iteration, number, number == method.outer_steps - 1)
-        return outer_step(method, jax.random.fold_in(steps_key, number), data, carry, place)
-
-    (images, optimiser, _), info = jax.lax.scan(step, carry, jnp.arange(method.outer_steps))
-    after = CondenseState(images, optimiser, state.iteration + 1)
+    last, (info, _) = outer_steps(method, key, data, state)
+    after = State(last.images, last.optimiser, state.iteration + 1)
     keep = functools.partial(jnp.where, info.finite.all())
     return jax.tree.map(keep, after, state), info
 
 
-def birth(
-    method: Method, key: Key[Array, ""], state: CondenseState
-) -> tuple[Key[Array, ""], tuple[Array, Any, NetworkState]]:
-    """The key of an iteration's outer steps, and the carry of the first: a fresh network."""
-    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
-    with jax.named_scope("fresh_network"):
-        network_state = start(network_key, method.network, method.network_optimiser)
-    return steps_key, (state.images, state.optimiser, network_state)
-
-
-def outer_step(
+def outer_steps(
     method: Method,
     key: Key[Array, ""],
     data: ClassImages,
-    carry: tuple[Array, Any, NetworkState],
-    place: Place,
-) -> tuple[tuple[Array, Any, NetworkState], IterationInfo]:
-    """One update of the images, then inner epochs on them as the step rule says.
+    state: State,
+    observe: Callable[[StepState], Any] = lambda step_state: (),
+) -> tuple[StepState, tuple[IterationInfo, Any]]:
+    """The outer steps of the iteration after `state`, whether or not they are finite.
 
     Args:
-        method, key, data: the equations, this step's key, the real images.
-        carry: images, the image optimiser's state, the network.
+        method, key, data, state: as in `iteration`.
+        observe: what else to note after each step, a pytree.
+
+    Returns:
+        what the last step carries, and the info and observations, `[outer_steps, ...]`.
+    """
+    first, keys = begin(method, key, state)
+
+    def step(carried, of_step):
+        number, step_key = of_step
+        carried, info = outer_step(
+            method, step_key, data, carried, place(method, state.iteration, number)
+        )
+        return carried, (info, observe(carried))
+
+    return jax.lax.scan(step, first, (jnp.arange(method.outer_steps), keys))
+
+
+def begin(
+    method: Method, key: Key[Array, ""], state: State
+) -> tuple[StepState, Key[Array, " outer_steps"]]:
+    """What the first outer step of the next iteration is given, and the keys of all of them."""
+    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
+    with jax.named_scope("fresh_network"):
+        network = start(network_key, method.network, method.network_optimiser(method.network_lr))
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    keys = fold(steps_key, jnp.arange(method.outer_steps))
+    return StepState(state.images, state.optimiser, network), keys
+
+
+def place(method: Method, iteration: Int[Array, ""], step: Int[Array, ""]) -> Place:
+    """Where the outer step of that number stands."""
+    return Place(iteration, step, step == method.outer_steps - 1)
+
+
+def outer_step(
+    method: Method, key: Key[Array, ""], data: ClassImages, state: StepState, place: Place
+) -> tuple[StepState, IterationInfo]:
+    """One update of the images, then inner epochs on them as the step rule decides.
+
+    Args:
+        method: the equations.
+        key: the step's.
+        data: the real images.
+        state: from `begin` or the step before.
         place: the iteration and step that this is.
 
     Returns:
-        the new carry, and the info of this step (scalars).
+        the new state, and the info of this step (scalars).
     """
-    images, optimiser, network_state = carry
-    match_key, stats_key, inner_key = jax.random.split(key, 3)
-    stats = refresh_stats(method, stats_key, data, network_state)
-    network_state = network_state._replace(stats=stats)
-    matches = [functools.partial(match_images, method, scheme) for scheme in method.schemes]
+    keys = step_keys(key)
+    network = refresh_stats(method, keys.stats, data, state.network)
+    matches = [functools.partial(match_images, method, scheme, keys) for scheme in method.schemes]
     turn = place.iteration % len(matches)
-    info, gradient = jax.lax.switch(turn, matches, match_key, data, network_state, images)
-    updates, optimiser = method.image_optimiser.update(gradient, optimiser, images)
-    images = optax.apply_updates(images, updates)
+    info, gradient = jax.lax.switch(turn, matches, data, network, state.images)
+    optimiser = method.image_optimiser(method.image_lr)
+    updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.images)
+    images = optax.apply_updates(state.images, updates)
     finite = jnp.isfinite(info.loss) & jnp.isfinite(images).all()
-    network_state, epochs, rose = jax.lax.cond(
+    network, epochs, loss_rose = jax.lax.cond(
         place.last,
-        lambda state: (state, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
-        lambda state: inner_loop(method, inner_key, data, images, state, place.step),
-        network_state,
+        lambda network: (network, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
+        lambda network: inner_loop(method, keys, data, images, network, place.step),
+        network,
     )
-    return (images, optimiser, network_state), IterationInfo(info, epochs, rose, finite)
+    state = StepState(images, optimiser_state, network)
+    return state, IterationInfo(info, epochs, loss_rose, finite)
+
+
+# --- matching -------------------------------------------------------------------------------------
 
 
 def match_images(
     method: Method,
     scheme: Scheme,
-    key: Key[Array, ""],
+    keys: StepKeys,
     data: ClassImages,
-    network_state: NetworkState,
+    network: NetworkState,
     images: Float[Array, "C ipc h w channel"],
 ) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The matching loss of freshly drawn real images, and its gradient by the images.
+    """The matching loss of freshly drawn real images, and its gradient by the synthetic ones.
 
     Args:
         method, scheme: the equations.
-        key: of the draws.
+        keys: of the draws.
         data: the real images.
-        network_state: the network, which stays as it is.
+        network: stays as it is.
         images: the synthetic ones.
     """
-    real_key, synthetic_key = jax.random.split(key)
     with jax.named_scope("draw"):
-        groups = scheme.real(real_key, data)
+        groups = scheme.real(keys.real, data)
     with jax.named_scope("real_signals"):
-        real_signals = group_signals(method, network_state, groups)
-    choose = functools.partial(scheme.synthetic, synthetic_key)
+        real_signals = group_signals(method, network, groups)
+
+    def choose(images):
+        groups = scheme.synthetic(keys.synthetic, images)
+        return groups.x, groups.y
+
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
-    info, gradient = match_signals(method, scheme.match, network_state, real_signals, (x, y))
+    weighted = method if method.inter_weight is not None else _by_classes(method, images)
+    info, gradient = match_signals(weighted, scheme.objective, network, real_signals, Groups(x, y))
     return info, to_images(gradient)[0]
 
 
-def group_signals(method: Method, network_state: NetworkState, groups: Groups) -> Any:
-    """g of each group's images, a pytree `[G, ...]`."""
-    of_group = microbatched(_signal(method, network_state), method.microbatch)
-    return per_class(of_group, method.class_chunk)(network_state.params, *groups)
+def _by_classes(method: Method, images: Array) -> Method:
+    """The paper's weight across classes is their number."""
+    return method._replace(inter_weight=len(images))
+
+
+def group_signals(method: Method, network: NetworkState, groups: Groups) -> Any:
+    """The signal of each group's images, a pytree `[G, ...]`."""
+    model = _model(method, network)
+    signal = lambda params, x, y: method.signal.of(model, params, x, y)
+    of_group = microbatched(signal, _signal_microbatch(method))
+    return per_class(of_group, method.class_chunk)(network.params, *groups)
 
 
 def match_signals(
-    method: Method,
-    match: Match,
-    network_state: NetworkState,
-    real_signals: Any,
-    groups: Groups,
+    method: Method, objective: Objective, network: NetworkState, real_signals: Any, groups: Groups
 ) -> tuple[MatchInfo, Float[Array, "G n h w channel"]]:
     """The loss of the groups of synthetic images and its gradient by them, given gT of each group.
 
-        L = match(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
+        L = objective(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
 
     The chain rule is written out at the signals: first all signals, then dL/dgS, then each group's
     pullback.  So no more than one microbatch's intermediates are ever kept.
     """
     with jax.named_scope("synthetic_signals"):
-        signals = group_signals(method, network_state, groups)
+        signals = group_signals(method, network, groups)
+
+    def loss(signals):
+        info = objective(method.distance, method.inter_weight, signals, real_signals)
+        return info.loss, info
+
     with jax.named_scope("match"):
-        (_, info), cotangents = jax.value_and_grad(match, has_aux=True)(signals, real_signals)
+        (_, info), cotangents = jax.value_and_grad(loss, has_aux=True)(signals)
     with jax.named_scope("pullback"):
-        of_group = pullback(_signal(method, network_state), method.microbatch)
-        pull = per_class(of_group, method.class_chunk)
-        return info, pull(network_state.params, *groups, cotangents)
+        pull = functools.partial(pullback(method.signal), _model(method, network))
+        of_group = microbatched_pullback(pull, _signal_microbatch(method))
+        pull_groups = per_class(of_group, method.class_chunk)
+        return info, pull_groups(network.params, *groups, cotangents)
 
 
-def _signal(method: Method, network_state: NetworkState) -> Signal:
-    stats = network_state.stats
-    return method.signal(lambda params, x: method.network.apply(params, stats, x))
+def _signal_microbatch(method: Method) -> int | None:
+    """A signal that is not a mean over images is never cut."""
+    return method.microbatch if method.signal.mean_over_images else None
+
+
+def _model(method: Method, network: NetworkState) -> Model:
+    return Model(
+        logits=lambda params, x: method.network.apply(params, network.stats, x),
+        features=lambda params, x: method.network.features(params, network.stats, x),
+    )
+
+
+# --- the network between two matches --------------------------------------------------------------
 
 
 @jax.named_scope("inner_loop")
 def inner_loop(
     method: Method,
-    key: Key[Array, ""],
+    keys: StepKeys,
     data: ClassImages,
     images: Float[Array, "C ipc h w channel"],
-    network_state: NetworkState,
-    number: Int[Array, ""],
+    network: NetworkState,
+    step: Int[Array, ""],
 ) -> tuple[NetworkState, Int[Array, ""], Bool[Array, ""]]:
     """Inner epochs on the synthetic images while the step rule keeps going.
 
     Returns:
         the network, the epochs taken, and whether the last one made the validation loss rise.
     """
-    validation_key, epochs_key = jax.random.split(key)
     x = images.reshape(-1, *images.shape[2:])
     y = class_labels(images).reshape(-1)
-    train = epoch(method.network, method.network_optimiser, method.batch_train, method.microbatch)
-
-    validation = draw_mixed(validation_key, data, method.batch_validation)
+    optimiser = method.network_optimiser(method.network_lr)
+    train = epoch(method.network, optimiser, method.batch_train, method.microbatch)
+    validation = draw_mixed(keys.validation, data, method.batch_validation)
 
     def validation_loss(state):
         def loss(params, x, y):
@@ -297,23 +271,24 @@ def inner_loop(
         return microbatched(loss, method.microbatch)(state.params, *validation)
 
     def body(carry):
-        state, steps = carry
-        epoch_key = jax.random.fold_in(epochs_key, steps.epochs)
+        state, rule_state = carry
+        epoch_key = jax.random.fold_in(keys.epochs, rule_state.epochs)
         state, _ = train(epoch_key, state, x, y)
-        return state, method.step_rule.update(steps, lambda: validation_loss(state))
+        return state, method.step_rule.update(rule_state, lambda: validation_loss(state))
 
-    steps = method.step_rule.init(number, lambda: validation_loss(network_state))
-    network_state, steps = jax.lax.while_loop(
-        lambda carry: method.step_rule.keep_going(carry[1]), body, (network_state, steps)
+    rule_state = method.step_rule.init(step, lambda: validation_loss(network))
+    network, rule_state = jax.lax.while_loop(
+        lambda carry: method.step_rule.keep_going(carry[1]), body, (network, rule_state)
     )
-    return network_state, steps.epochs, steps.rose
+    return network, rule_state.epochs, rule_state.loss_rose
 
 
 def refresh_stats(
-    method: Method, key: Key[Array, ""], data: ClassImages, state: NetworkState
-) -> Stats:
-    """BatchNorm's statistics after one train-mode pass over real images, frozen for the step."""
-    if not jax.tree.leaves(state.stats):
-        return state.stats
+    method: Method, key: Key[Array, ""], data: ClassImages, network: NetworkState
+) -> NetworkState:
+    """BatchNorm's statistics from one train-mode pass over real images, frozen for the step."""
+    if not jax.tree.leaves(network.stats):
+        return network
     x, _ = draw_classes(key, data, BATCH_NORM_IMAGES)
-    return method.network.train(state.params, state.stats, x.reshape(-1, *x.shape[2:]))[1]
+    x = x.reshape(-1, *x.shape[2:])
+    return network._replace(stats=method.network.train(network.params, network.stats, x)[1])

@@ -1,30 +1,36 @@
-"""A run: iterations one after another, one compiled program each, of one or more runs at once."""
+"""Iterations one after another, of one or more sets at once: one compiled program each.
+
+step = compile_iteration(method_of, sets, data, chunk=1)
+for number, state, info in iterations(step, sets, data, until=1000):
+    ...  # log, save, stop: the loop is the caller's
+"""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Key
 
 from gm_jax.core.batching import chunked
-from gm_jax.core.iteration import CondenseState, IterationInfo, Method, iteration
+from gm_jax.core.iteration import iteration
+from gm_jax.core.method import IterationInfo, Method, State
 from gm_jax.data.images import ClassImages
 
 
-class Runs(NamedTuple):
-    """What differs from run to run, of one or more runs: a leading axis on every array.
+class Sets(NamedTuple):
+    """What differs from set to set: a leading axis on every array.
 
     Attributes:
-        keys: a run's key, the same for all its iterations.
-        rates: numbers that are swept, a pytree; what `method_of` takes of one run.
-        state: from `init`.
+        keys: a set's key, the same for all its iterations.
+        swept: numbers that are swept, a pytree; what `method_of` takes of one set.
+        state: from `init`, or where to go on from.
     """
 
-    keys: Key[Array, " runs"]
-    rates: Any
-    state: CondenseState
+    keys: Key[Array, " sets"]
+    swept: Any
+    state: State
 
 
 class Memory(NamedTuple):
@@ -32,95 +38,68 @@ class Memory(NamedTuple):
 
     Attributes:
         arguments: real images, synthetic images and optimiser state; results take their place.
-        temporary: all that lives only while an iteration runs.
+        temporary: all that exists only while an iteration runs.
     """
 
     arguments: int
     temporary: int
 
 
-def run(
-    method_of: Callable[[Any], Method],
-    runs: Runs,
-    data: ClassImages,
-    iterations: int,
-    chunk: int | None = 1,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-) -> CondenseState:
-    """Iterations up to number `iterations`, one compiled program each, of one or more runs at once.
-
-    Args:
-        method_of: the equations of one run, from its rates; called while tracing.
-        runs: where each starts; its state is given up, the buffers are used again.
-        data: the real images, the same for all.
-        iterations: how many, those that `runs.state` has behind it included.
-        chunk: runs at a time; see `mapping.chunked`.
-        log: see `advance`.
-
-    Returns:
-        the last state, a leading runs axis on every array.  A run that diverged stays at its last
-        good state, with fewer iterations done.
-    """
-    step = compile_iteration(method_of, runs, data, chunk)
-    return advance(step, runs, data, iterations, log)[0]
-
-
-def advance(
-    step: jax.stages.Compiled,
-    runs: Runs,
-    data: ClassImages,
-    until: int,
-    log: Callable[[int, IterationInfo], None] = lambda number, info: None,
-    pause: Callable[[], bool] = lambda: False,
-) -> tuple[CondenseState, Bool[np.ndarray, " runs"]]:
-    """Iterations up to number `until`, or until `pause()`, or until every run has diverged.
-
-    Args:
-        step: from `compile_iteration`.
-        runs: where each stands; its state is given up, the buffers are used again.
-        data: the real images, the same for all.
-        until: iterations done in the end.
-        log: called with each iteration's number (from 0) and info `[runs, outer_steps]`, one
-            iteration late, so that the device never waits for the host; all are logged at the end.
-        pause: asked after each iteration.
-
-    Returns:
-        the state, and whether each run's last iteration was finite.
-    """
-    keys, rates, state = runs
-    going, before = np.ones(len(keys), bool), None
-    for number in range(int(np.max(jax.device_get(state.iteration))), until):
-        state, info = step(keys, rates, state, data)
-        if before is not None:
-            going = _logged(log, number - 1, before)
-        before = info
-        if pause() or not going.any():
-            break
-    if before is not None:
-        going = _logged(log, number, before)
-    return state, going
-
-
-def _logged(log: Callable, number: int, info: IterationInfo) -> Bool[np.ndarray, " runs"]:
-    info = jax.device_get(info)
-    log(number, info)
-    return info.finite.all(-1)
-
-
 def compile_iteration(
-    method_of: Callable[[Any], Method], runs: Runs, data: ClassImages, chunk: int | None
+    method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, chunk: int | None = 1
 ) -> jax.stages.Compiled:
-    """`(keys, rates, state, data) -> (state, info)` of all runs; the state is given up."""
+    """`(keys, swept, state, data) -> (state, info)` of all sets; the state is donated.
+
+    Args:
+        method_of: the equations of one set, from its swept numbers; called while tracing.
+        sets: for the shapes of their arrays.
+        data: likewise.
+        chunk: sets at a time; see `batching.chunked`.
+    """
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def step(keys, rates, state, data):
-        one = lambda key, rates, state: iteration(method_of(rates), key, data, state)
-        return chunked(one, chunk)(keys, rates, state)
+    def step(keys, swept, state, data):
+        one = lambda key, swept, state: iteration(method_of(swept), key, data, state)
+        return chunked(one, chunk)(keys, swept, state)
 
-    return step.lower(*runs, data).compile()
+    return step.lower(*sets, data).compile()
 
 
 def memory(step: jax.stages.Compiled) -> Memory:
     """What the compiled iteration needs."""
     found = step.memory_analysis()
     return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes)
+
+
+def iterations(
+    step: jax.stages.Compiled, sets: Sets, data: ClassImages, until: int
+) -> Iterator[tuple[int, State, IterationInfo]]:
+    """Iterations until `until` of them are done, or every set has diverged.
+
+    Each is yielded as soon as it is dispatched: whoever reads its info later, best one iteration
+    later, lets the device work on without a pause.
+
+    Args:
+        step: from `compile_iteration`.
+        sets: where each stands.  `sets.state` is donated: its buffers are used again.
+        data: the real images, the same for all sets.
+        until: iterations done in the end, those behind `sets.state` included.
+
+    Yields:
+        the iteration's number from 0, the state after it, donated when the next one is asked for,
+        and its info `[sets, outer_steps]`.  A set that diverged stays at its last good state, with
+        fewer iterations done.
+    """
+    keys, swept, state = sets
+    before = None
+    for number in range(iterations_done(state), until):
+        state, info = step(keys, swept, state, data)
+        yield number, state, info
+        if before is not None and not np.any(np.all(jax.device_get(before), -1)):
+            return  # every set diverged in the iteration before, and this one changed nothing
+        before = info.finite
+
+
+def iterations_done(state: State) -> int:
+    """Iterations behind the sets that go on; a set that diverged stays at fewer."""
+    return int(np.max(jax.device_get(state.iteration)))

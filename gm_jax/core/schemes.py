@@ -1,4 +1,4 @@
-"""Schemes: which images are matched with which, and by what loss (arXiv 2208.00311, sec. 3.1)."""
+"""Schemes: which images form a group, and the objective over the groups' signals."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,84 +7,76 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gm_jax.core import objectives
-from gm_jax.core.distances import Distance
-from gm_jax.core.objectives import Match
-from gm_jax.data.images import ClassImages, draw_classes, draw_mixed
+from gm_jax.core.objectives import Objective, across, within, within_and_across
+from gm_jax.data.drawing import draw_classes, draw_mixed
+from gm_jax.data.images import ClassImages
 
-Groups = tuple[Float[Array, "G n h w channel"], Int[Array, "G n"]]
-"""Images and labels in G groups: a signal is taken of each.  Label -1 marks padding."""
+
+class Groups(NamedTuple):
+    """Images in G groups: a signal is taken of each.
+
+    Attributes:
+        x: normalised images, float `[G, n, height, width, channel]`.
+        y: labels, int32 `[G, n]`; -1 marks padding.
+    """
+
+    x: Float[Array, "G n h w channel"]
+    y: Int[Array, "G n"]
 
 
 class Scheme(NamedTuple):
-    """What an outer step matches.
+    """What an outer step matches (arXiv 2208.00311, sec. 3.1).
 
     Attributes:
-        real: `(key, data) -> groups`, real images drawn.
-        synthetic: `(key, images [C, ipc, h, w, channel]) -> groups`, their images linear in those
-            that are learned.
-        match: `(gS, gT) -> (loss, info)`, of the groups' signals `[G, ...]`.
+        real: `(key, data) -> groups` of real images, drawn.
+        synthetic: `(key, images [C, ipc, h, w, channel]) -> groups`, linear in the images.
+        objective: the loss over the groups' signals.
     """
 
     real: Callable[[Key[Array, ""], ClassImages], Groups]
     synthetic: Callable[[Key[Array, ""], Float[Array, "C ipc h w channel"]], Groups]
-    match: Match
+    objective: Objective
 
 
-def intra(distance: Distance, batch_real: int = 256) -> Scheme:
-    """sum_c D(gS_c, gT_c): each class by itself, the DC baseline (arXiv 2006.05929).
+def intra(batch_real: int = 256) -> Scheme:
+    """Each class by itself: the DC baseline (arXiv 2006.05929).
 
     Args:
-        distance: D.
         batch_real: real images of a class.
     """
-    return Scheme(_real_classes(batch_real), _all_classes, objectives.intra(distance))
+    return Scheme(_real_classes(batch_real), _all_classes, within)
 
 
-def multi_level(
-    distance: Distance,
-    batch_real: int = 256,
-    weight: float | Float[Array, ""] | None = None,
-) -> Scheme:
-    """intra + weight * D(mean_c gS_c, mean_c gT_c): the paper's.
+def multi_level(batch_real: int = 256) -> Scheme:
+    """Each class by itself and their mean: the paper's.
 
     Args:
-        distance: D.
         batch_real: real images of a class.
-        weight: of the second part; `None` is C, the paper's.
     """
-    match = objectives.multi_level(distance, weight)
-    return Scheme(_real_classes(batch_real), _all_classes, match)
+    return Scheme(_real_classes(batch_real), _all_classes, within_and_across)
 
 
-def inter(
-    distance: Distance,
-    weight: float | Float[Array, ""],
-    batch_real: int = 1024,
-    batch_synthetic: int = 256,
-) -> Scheme:
-    """weight * D(gS, gT) of a batch of mixed classes each, drawn without replacement.
+def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
+    """One batch of mixed classes each, drawn without replacement.
 
     Args:
-        distance: D.
-        weight: C in the paper.
         batch_real: real images.
         batch_synthetic: synthetic images; all of them if there are no more.
     """
 
     def real(key, data):
         x, y = draw_mixed(key, data, batch_real)
-        return x[None], y[None]
+        return Groups(x[None], y[None])
 
     def synthetic(key, images):
         x = images.reshape(-1, *images.shape[2:])
         y = class_labels(images).reshape(-1)
         if len(y) > batch_synthetic:
-            chosen = jax.random.permutation(key, len(y))[:batch_synthetic]
-            x, y = x[chosen], y[chosen]
-        return x[None], y[None]
+            drawn = jax.random.permutation(key, len(y))[:batch_synthetic]
+            x, y = x[drawn], y[drawn]
+        return Groups(x[None], y[None])
 
-    return Scheme(real, synthetic, objectives.inter(distance, weight))
+    return Scheme(real, synthetic, across)
 
 
 def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc"]:
@@ -94,8 +86,8 @@ def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc
 
 
 def _real_classes(batch: int) -> Callable[[Key[Array, ""], ClassImages], Groups]:
-    return lambda key, data: draw_classes(key, data, batch)
+    return lambda key, data: Groups(*draw_classes(key, data, batch))
 
 
 def _all_classes(key: Key[Array, ""], images: Float[Array, "C ipc h w channel"]) -> Groups:
-    return images, class_labels(images)
+    return Groups(images, class_labels(images))

@@ -1,22 +1,48 @@
-"""Signals: what of a network is matched, class by class.  The loss gradient is the first one.
+"""Signals: what of a network is matched.  The loss gradient is the first one.
 
-A *signal* is a pure function `(params, x [n, h, w, c], y [n]) -> pytree`.  A label of -1 marks
-padding, not an image; a signal is a mean over the images that are there.
+A signal is a pure function of a network, its parameters and a group of images.  A label of -1 marks
+padding, not an image: a signal must leave it out.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from gm_jax.core.batching import chunked
-
 Tree = Any
-Signal = Callable[[Any, Float[Array, "n h w c"], Int[Array, " n"]], Tree]
+
+
+class Model(NamedTuple):
+    """A network with its running statistics fixed: what a signal is taken of.
+
+    Attributes:
+        logits: `(params, x [n, h, w, c]) -> [n, classes]`.
+        features: `(params, x [n, h, w, c]) -> [n, d]`, what the last dense layer sees.
+    """
+
+    logits: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n classes"]]
+    features: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n d"]]
+
+
+class Signal(NamedTuple):
+    """What of a network is matched.
+
+    Attributes:
+        of: `(model, params, x [n, h, w, c], y [n]) -> pytree`.
+        mean_over_images: whether the signal of n images is the mean of their n signals, images with
+            label -1 left out.  Such a signal is computed in microbatches.  Any other one (the
+            result of several training steps, a normalised vector) must say False and is computed
+            on the whole group at once: a wrong True gives wrong numbers without an error.
+        pullback: `(model, params, x, y, v) -> grad_x <of(model, params, x, y), v>` where a signal
+            knows a cheaper way than reverse-mode differentiation of `of`, which `None` stands for.
+    """
+
+    of: Callable[[Model, Any, Float[Array, "n h w c"], Int[Array, " n"]], Tree]
+    mean_over_images: bool
+    pullback: Callable[..., Float[Array, "n h w c"]] | None = None
 
 
 def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
@@ -26,104 +52,44 @@ def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -
     return jnp.sum(losses * present) / jnp.maximum(jnp.sum(present), 1)
 
 
-def loss_gradient(apply: Callable) -> Signal:
-    """The signal g(params, x, y) = grad_params CE(apply(params, x), y)  (arXiv 2208.00311, sec. 3).
+def _gradient(model: Model, params: Any, x: Array, y: Array) -> Tree:
+    return jax.grad(lambda params: cross_entropy(model.logits(params, x), y))(params)
 
-    Its reverse-mode derivative is taken forward over reverse.  With L the loss and v a cotangent,
 
-        grad_z <grad_params L, v> = d/de grad_z L(params + e v, x, y)  at e = 0,  z = params or x,
+def _gradient_pullback(model: Model, params: Any, x: Array, y: Array, v: Tree) -> Array:
+    """grad_x <grad_params L, v> = d/de grad_x L(params + e v, x, y) at e = 0.
 
-    because second derivatives commute: no weight gradient is needed for z = x, and none is kept.
-    Reverse mode to any order; for forward mode use `jax.grad` itself.
-
-    Args:
-        apply: `(params, x) -> logits`.
+    Second derivatives commute: forward over reverse needs no weight gradient, and keeps none.
     """
 
-    def loss(params, x, y):
-        return cross_entropy(apply(params, x), y)
+    def by_images(params):
+        return jax.grad(lambda x: cross_entropy(model.logits(params, x), y))(x)
 
-    @jax.custom_vjp
-    def signal(params, x, y):
-        return jax.grad(loss)(params, x, y)
-
-    def forward(params, x, y):
-        return signal(params, x, y), (params, x, y)
-
-    def backward(inputs, v):
-        params, x, y = inputs
-        both = jax.grad(loss, (0, 1))
-        return *jax.jvp(lambda params: both(params, x, y), (params,), (v,))[1], None
-
-    signal.defvjp(forward, backward)
-    return signal
+    return jax.jvp(by_images, (params,), (v,))[1]
 
 
-def microbatched(mean_of: Callable, size: int | None) -> Callable:
-    """A function `(params, x, y) -> pytree of means over images`, at most `size` images at a time.
+loss_gradient = Signal(_gradient, mean_over_images=True, pullback=_gradient_pullback)
+"""g(params, x, y) = grad_params CE(logits(params, x), y)      (arXiv 2208.00311, sec. 3)."""
 
-    A mean over n images is the mean of the parts' means, each weighted by its images: the same
-    result, with activations that fit a cache.  `None` takes all images at once, which is what a
-    function that is no mean over single images needs.
+
+def pullback(signal: Signal) -> Callable[..., Float[Array, "n h w c"]]:
+    """`(model, params, x, y, v) -> grad_x <signal, v>`: the signal's own, or by `jax.vjp`.
+
+    With v = dL/dsignal this is dL/dx by the chain rule.
     """
-    if size is None:
-        return mean_of
+    if signal.pullback is not None:
+        return signal.pullback
 
-    def accumulate(params, x, y):
-        if len(y) <= size:
-            return mean_of(params, x, y)
-        parts = _split(x, y, size)
+    def by_reverse_mode(model, params, x, y, v):
+        return jax.vjp(lambda x: signal.of(model, params, x, y), x)[1](v)[0]
 
-        def add(mean, part):
-            share = _share(part[1], y, x.dtype)
-            part_mean = mean_of(params, *part)
-            return jax.tree.map(lambda m, p: m + share.astype(p.dtype) * p, mean, part_mean), None
-
-        shapes = jax.eval_shape(mean_of, params, *jax.tree.map(lambda t: t[0], parts))
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.scan(add, zeros, parts)[0]
-
-    return accumulate
-
-
-def pullback(signal: Signal, size: int | None) -> Callable:
-    """`(params, x, y, v) -> grad_x <signal(params, x, y), v>`, at most `size` images at a time.
-
-    With v = dL/dsignal this is dL/dx by the chain rule, without keeping the signal's
-    intermediates from when it was computed.
-    """
-
-    def of_part(params, x, y, v):
-        return jax.vjp(lambda x: signal(params, x, y), x)[1](v)[0]
-
-    def apply(params, x, y, v):
-        if size is None or len(y) <= size:
-            return of_part(params, x, y, v)
-
-        def weighted(part):
-            return _share(part[1], y, x.dtype) * of_part(params, *part, v)
-
-        parts = jax.lax.map(weighted, _split(x, y, size))
-        return parts.reshape(-1, *x.shape[1:])[: len(y)]
-
-    return apply
-
-
-def per_class(f: Callable, chunk: int | None) -> Callable:
-    """`f(params, *class_arrays)` for each class: `(params, *arrays [C, ...]) -> pytree [C, ...]`.
-
-    Args:
-        f: a function of the parameters and one class's arrays.
-        chunk: classes at a time; see `mapping.chunked`.
-    """
-
-    return lambda params, *arrays: chunked(lambda *a: f(params, *a), chunk)(*arrays)
+    return by_reverse_mode
 
 
 def class_mean(signals: Tree) -> Tree:
-    """mean_c of per-class signals [C, ...]: the gradient of the class-balanced loss.
+    """mean_c of per-class signals [C, ...]; of gradients: that of the class-balanced loss.
 
-    As a product: on a CPU a reduction over the first axis took a twelfth of a synthetic part.
+    As a product: on a CPU, a reduction over the first axis took a twelfth of the synthetic part.
     """
 
     def mean(g):
@@ -131,18 +97,3 @@ def class_mean(signals: Tree) -> Tree:
         return jnp.tensordot(share, g, 1, precision=jax.lax.Precision.HIGHEST)
 
     return jax.tree.map(mean, signals)
-
-
-def _share(part: Int[Array, " m"], whole: Int[Array, " n"], dtype: Any) -> Float[Array, ""]:
-    """The images of `part` among those of `whole`; 0 if there are none at all."""
-    count = jnp.maximum(jnp.sum(whole >= 0), 1)
-    return jnp.sum(part >= 0).astype(dtype) / count.astype(dtype)
-
-
-def _split(x: Array, y: Array, size: int) -> tuple[Array, Array]:
-    """Equal parts of at most `size`, the last one padded with label -1."""
-    size = math.ceil(len(y) / math.ceil(len(y) / size))
-    missing = -len(y) % size
-    x = jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
-    y = jnp.pad(y, (0, missing), constant_values=-1)
-    return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)

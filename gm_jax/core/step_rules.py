@@ -19,28 +19,28 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 ValidationLoss = Callable[[], Float[Array, ""]]
 
 
-class StepState(NamedTuple):
+class RuleState(NamedTuple):
     """Where the network's training stands between two outer steps.
 
     Attributes:
         epochs: inner epochs taken, int32 scalar.
         limit: inner epochs at most, int32 scalar.
         loss: the validation loss after the last epoch; 0 where the rule does not look at it.
-        rose: whether the last epoch made the validation loss rise.
+        loss_rose: whether the last epoch made the validation loss rise.
     """
 
     epochs: Int[Array, ""]
     limit: Int[Array, ""]
     loss: Float[Array, ""]
-    rose: Bool[Array, ""]
+    loss_rose: Bool[Array, ""]
 
 
 class StepRule(NamedTuple):
     """A state machine; see the head of this file."""
 
-    init: Callable[[Int[Array, ""], ValidationLoss], StepState]
-    update: Callable[[StepState, ValidationLoss], StepState]
-    keep_going: Callable[[StepState], Bool[Array, ""]]
+    init: Callable[[Int[Array, ""], ValidationLoss], RuleState]
+    update: Callable[[RuleState, ValidationLoss], RuleState]
+    keep_going: Callable[[RuleState], Bool[Array, ""]]
 
 
 def fixed(epochs: int) -> StepRule:
@@ -72,19 +72,19 @@ def overfit(limit: int = 50) -> StepRule:
 
     def update(state, validation_loss):
         loss = validation_loss()
-        return state._replace(epochs=state.epochs + 1, loss=loss, rose=loss > state.loss)
+        return state._replace(epochs=state.epochs + 1, loss=loss, loss_rose=loss > state.loss)
 
     return StepRule(init, update, _keep_going)
 
 
-def _start(limit: ArrayLike, loss: ArrayLike) -> StepState:
+def _start(limit: ArrayLike, loss: ArrayLike) -> RuleState:
     """Before the first epoch."""
     zero = jnp.zeros((), jnp.int32)
-    return StepState(zero, jnp.asarray(limit, jnp.int32), jnp.asarray(loss), zero > 0)
+    return RuleState(zero, jnp.asarray(limit, jnp.int32), jnp.asarray(loss), zero > 0)
 
 
-def _keep_going(state: StepState) -> Bool[Array, ""]:
-    return (state.epochs < state.limit) & ~state.rose
+def _keep_going(state: RuleState) -> Bool[Array, ""]:
+    return (state.epochs < state.limit) & ~state.loss_rose
 
 
 _IPC = (1, 10, 20, 30, 40, 50)

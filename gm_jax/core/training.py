@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from gm_jax.core.signals import cross_entropy, microbatched
+from gm_jax.core.batching import microbatched
+from gm_jax.core.signals import cross_entropy
 from gm_jax.nn.networks import Network, Params, Stats
 
 

@@ -1,1 +1,1 @@
-"""data"""
+"""Where images come from, and drawing batches of them."""

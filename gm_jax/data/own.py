@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps
 
 from gm_jax.data.archives import read_npz
 from gm_jax.data.images import Dataset, by_class, place_in_class
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, require
 
 HELD_OUT = 5
 """Where there is no test split, every fifth image of a class is held out for the test."""
@@ -119,21 +118,23 @@ def _read(paths: list[Path], size: int) -> UInt8[np.ndarray, "n h w channel"]:
 
 
 def _read_one(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
+    image, operations = require("PIL.Image", "pictures"), require("PIL.ImageOps", "pictures")
     try:
-        with Image.open(path) as picture:
-            upright = _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+        with image.open(path) as picture:
+            upright = operations.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):
+                upright = image.fromarray(_eight_bits(np.asarray(upright)))
+            if upright.mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {upright.mode}: save them with 8 or 16 bits")
+            square = operations.fit(upright.convert("RGB"), (size, size), image.Resampling.BICUBIC)
+            return np.asarray(square)
     except Exception as error:  # whatever a damaged picture makes its reader raise
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(levels: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     """16-bit grey levels scaled; PIL alone would cut them off at 255."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of mode {picture.mode}: save them with 8 or 16 bits")
-    return picture
+    return np.round(levels / 257).astype(np.uint8)
 
 
 def _checked(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndarray]:

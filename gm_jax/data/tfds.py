@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +24,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from gm_jax.data.images import Dataset, by_class
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, require
+
+log = logging.getLogger("gm_jax")
 
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.1307,), (0.3081,)),
@@ -51,7 +52,7 @@ PATIENCE = 20
 """Seconds that a host has to answer, and to send more of a file."""
 
 
-def load(name: str, log: Callable[[str], None] = lambda line: None) -> Dataset:
+def load(name: str) -> Dataset:
     """The set of that name, from the cache file; the first time it is downloaded and prepared.
 
     Images of a class are in the builder's order, which is shuffled, always in the same way.  Of
@@ -59,7 +60,6 @@ def load(name: str, log: Callable[[str], None] = lambda line: None) -> Dataset:
 
     Args:
         name: one of `NAMES`.
-        log: is told, in whole lines, what is downloaded, how big it is, and where it is kept.
 
     Raises:
         UserError: no network, the files are not those that TFDS knows, the cache folder cannot be
@@ -67,7 +67,7 @@ def load(name: str, log: Callable[[str], None] = lambda line: None) -> Dataset:
     """
     path = cache_folder() / f"{name}-{FORMAT}.npz"
     if not path.exists():
-        _prepare(name, path, log)
+        _prepare(name, path)
     return _read(name, path)
 
 
@@ -92,14 +92,14 @@ def _read(name: str, path: Path) -> Dataset:
 # --- preparing ------------------------------------------------------------------------------------
 
 
-def _prepare(name: str, path: Path, log: Callable[[str], None]) -> None:
+def _prepare(name: str, path: Path) -> None:
     """Writes the cache file, whole or not at all; all else is in a folder that goes at the end."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{name}.", dir=path.parent, ignore_cleanup_errors=True
         ) as work:  # cleaned up as far as an error leaves TFDS's threads writing in it
-            arrays = _build(name, Path(work), path.parent / "downloads" / name, log)
+            arrays = _build(name, Path(work), path.parent / "downloads" / name)
             draft = Path(work) / "arrays.npz"
             np.savez(draft, **dict(zip(ARRAYS, arrays)))
             os.replace(draft, path)
@@ -108,25 +108,24 @@ def _prepare(name: str, path: Path, log: Callable[[str], None]) -> None:
             f"the cache folder {path.parent} cannot be written: {error.strerror}; "
             "GM_JAX_CACHE names another"
         ) from error
-    log(f"{name} is kept in {path}")
+    log.info("%s is kept in %s", name, path)
 
 
-def _build(name: str, work: Path, given: Path, log: Callable[[str], None]) -> list[np.ndarray]:
+def _build(name: str, work: Path, given: Path) -> list[np.ndarray]:
     """`ARRAYS`, as TFDS's builder serves them.
 
     Args:
         name: one of `NAMES`.
         work: an empty folder, for the download and the builder's files.
         given: where users put the files themselves, if there is no network; it may be missing.
-        log: see `load`.
     """
     try:
         builder = _builder(name, work)
         files = _without_extra(builder.url_infos)
         if all((given / file.filename).exists() for file in files.values()):
-            log(f"{name}: reading the files in {given}")
+            log.info("%s: reading the files in %s", name, given)
         else:
-            given = _download(name, files, given, work, log)
+            given = _download(name, files, given, work)
         _check(name, files, given)
         splits = _splits(builder, given)
     except UserError:
@@ -139,8 +138,8 @@ def _build(name: str, work: Path, given: Path, log: Callable[[str], None]) -> li
 
 def _builder(name: str, work: Path) -> Any:
     with _quietly():
-        import tensorflow_datasets  # takes a second, and is not needed once the file is there
-
+        # takes a second, and is not needed once the file is there
+        tensorflow_datasets = require("tensorflow_datasets", "tfds")
         # the one format that TFDS reads without TensorFlow
         builder = tensorflow_datasets.builder(name, data_dir=work, file_format="array_record")
     if name == "svhn_cropped":
@@ -165,9 +164,7 @@ def _without_extra(urls: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in urls.items() if "extra" not in key}
 
 
-def _download(
-    name: str, files: dict[str, Any], given: Path, work: Path, log: Callable[[str], None]
-) -> Path:
+def _download(name: str, files: dict[str, Any], given: Path, work: Path) -> Path:
     """The folder with the files, which TFDS gets as if the user had downloaded them.
 
     Were TFDS to download them, it would try for minutes where there is no network, wait for ever
@@ -176,8 +173,7 @@ def _download(
     Raises:
         UserError: the host does not answer, or refuses; where to put the files by hand.
     """
-    import requests  # a tenth of a second, and not needed either once the file is there
-
+    requests = require("requests", "tfds")  # not needed either once the file is there
     folder = work / "files"
     folder.mkdir()
     total = sum(int(file.size) for file in files.values())
@@ -187,7 +183,7 @@ def _download(
             with requests.get(url, stream=True, timeout=PATIENCE) as answer:
                 answer.raise_for_status()
                 sizes = f"{int(file.size) / 2**20:.1f} of {total / 2**20:.1f} MiB"
-                log(f"{name}: downloading {file.filename}, {sizes}, from {host}")
+                log.info("%s: downloading %s, %s, from %s", name, file.filename, sizes, host)
                 with (folder / file.filename).open("wb") as out:
                     out.writelines(answer.iter_content(2**20))
         except requests.RequestException as error:
@@ -286,5 +282,6 @@ def _stand_in() -> Any:
 def _png(pixels: UInt8[np.ndarray, "h w channel"]) -> bytes:
     file = io.BytesIO()
     grey = pixels.shape[-1] == 1
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "PNG", compress_level=1)
+    image = require("PIL.Image", "tfds")
+    image.fromarray(pixels[..., 0] if grey else pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,1 +1,1 @@
-"""evaluation"""
+"""How well fresh networks do on condensed sets and on coresets."""

@@ -6,14 +6,12 @@ sees (Zhao et al., 2021, arXiv 2006.05929, sec. 3.1).
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.data.images import ClassImages, draw_classes, normalise
-from gm_jax.nn.layers import Dense
-from gm_jax.nn.networks import Network, Params, Stats
+from gm_jax.data.drawing import draw_classes
+from gm_jax.data.images import ClassImages, normalise
 
 Chooser = Callable[[Float[Array, "N d"], Bool[Array, " N"], int], Int[Array, " k"]]
 """`(features, present, k) -> k indices` of one class; once all present ones are chosen, any."""
@@ -94,24 +92,3 @@ def k_center(features: Float[Array, "N d"], present: Bool[Array, " N"], k: int) 
     first = jnp.argmin(jnp.where(present, away(mean), jnp.inf))
     rest = jax.lax.scan(pick, away(features[first]), None, length=k - 1)[1]
     return jnp.concatenate([first[None], rest])
-
-
-def features(
-    network: Network, params: Params, stats: Stats, x: Float[Array, "n h w c"]
-) -> Float[Array, "n d"]:
-    """What the network's last dense layer sees of each image.
-
-    Raises `ValueError` where there is none: the network is not made of `layers.Dense`.
-    """
-    seen = []
-
-    def look(function, arguments, keywords, context):
-        if isinstance(context.module, Dense) and context.method_name == "__call__":
-            seen.append(arguments[0])
-        return function(*arguments, **keywords)
-
-    with nn.intercept_methods(look):
-        network.apply(params, stats, x)
-    if not seen:
-        raise ValueError("the network has no dense layer")
-    return seen[-1]

@@ -9,8 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from gm_jax.core.batching import chunked
-from gm_jax.core.signals import microbatched
+from gm_jax.core.batching import chunked, microbatched
 from gm_jax.core.training import NetworkState, epoch, start
 from gm_jax.data.images import Dataset, normalise
 from gm_jax.evaluation.augment import Augment, crop_scale_rotate

@@ -1,1 +1,1 @@
-"""nn"""
+"""Networks, their layers, and convolutions that are fast inside loops on a CPU."""

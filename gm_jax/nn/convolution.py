@@ -68,7 +68,7 @@ def conv2d(
         x, kernel, padding = _without_stride(x, kernel, padding, stride)
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype)[None], kernel.astype(dtype)[None]
-    form = FORMS[platforms.here().convolution] if form is None else form
+    form = FORMS[platforms.defaults().convolution] if form is None else form
     return _convolve_p.bind(x, kernel, padding=tuple(padding), form=form)[0]
 
 

@@ -37,6 +37,7 @@ class Network(NamedTuple):
         apply: `(params, stats, x [n, h, w, channel]) -> logits [n, classes]`, each image by itself.
         train: `(params, stats, x) -> (logits, stats)`, in training mode: BatchNorm normalises by
             the batch and updates `stats`.
+        features: `(params, stats, x) -> features [n, d]`, what the last dense layer sees.
     """
 
     init: Callable[[Key[Array, ""]], tuple[Params, Stats]]
@@ -44,19 +45,36 @@ class Network(NamedTuple):
     train: Callable[
         [Params, Stats, Float[Array, "n h w c"]], tuple[Float[Array, "n classes"], Stats]
     ]
+    features: Callable[[Params, Stats, Float[Array, "n h w c"]], Float[Array, "n d"]]
 
 
-def from_functions(init: Callable, apply: Callable) -> Network:
-    """The network of a plain pair `init(key) -> params`, `apply(params, x) -> logits`."""
+def from_functions(init: Callable, apply: Callable, features: Callable | None = None) -> Network:
+    """The network of plain functions.
+
+    Args:
+        init: `key -> params`.
+        apply: `(params, x) -> logits`.
+        features: `(params, x) -> [n, d]`; without it, asking for them raises `ValueError`.
+    """
+
+    def features_of(params, stats, x):
+        if features is None:
+            raise ValueError("this network offers no features: give from_functions(features=...)")
+        return features(params, x)
+
     return Network(
         init=lambda key: (init(key), {}),
         apply=lambda params, stats, x: apply(params, x),
         train=lambda params, stats, x: (apply(params, x), stats),
+        features=features_of,
     )
 
 
 def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     """The network of a Flax linen module with `__call__(x, train: bool)`.
+
+    Its features are what the last `layers.Dense` of the module sees; a module without one has none,
+    and asking for them raises `ValueError`.
 
     Args:
         module: the module; only a `batch_stats` collection may stand beside its `params`.
@@ -75,7 +93,21 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
         logits, new = module.apply(variables, x, train=True, mutable=["batch_stats"])
         return logits, new.get("batch_stats", {})
 
-    return Network(init, apply, train)
+    def features(params, stats, x):
+        seen = []
+
+        def look(function, arguments, keywords, context):
+            if isinstance(context.module, Dense) and context.method_name == "__call__":
+                seen.append(arguments[0])
+            return function(*arguments, **keywords)
+
+        with nn.intercept_methods(look):
+            apply(params, stats, x)
+        if not seen:
+            raise ValueError("this network offers no features: it has no layers.Dense")
+        return seen[-1]
+
+    return Network(init, apply, train, features)
 
 
 # --- architectures --------------------------------------------------------------------------------

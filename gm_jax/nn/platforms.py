@@ -8,21 +8,21 @@ from typing import NamedTuple
 import jax
 
 
-class Choices(NamedTuple):
+class Defaults(NamedTuple):
     """How work is cut on one platform; `None` means all at once.
 
     Attributes:
         convolution: a key of `convolution.FORMS`.
         microbatch: images at a time in sums over images.
-        class_chunk: classes at a time, in the gradients of each class.
-        seed_chunk: seeds at a time, in a run of many.
+        class_chunk: classes at a time in the gradients of each class.
+        set_chunk: seeds at a time, in a run of many.
         network_chunk: networks at a time, in an evaluation.
     """
 
     convolution: str
     microbatch: int | None
     class_chunk: int | None
-    seed_chunk: int | None
+    set_chunk: int | None
     network_chunk: int | None
 
 
@@ -30,15 +30,15 @@ class Choices(NamedTuple):
 # gradients took 1.46 s in microbatches of 8 images, 1.22 in 16, 1.21 in 32 (640 images of 28x28,
 # ConvNet 128).  Classes at once were slower, seeds and networks too: an iteration of 16 seeds took
 # 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once (experiments/chunks.py).
-CPU = Choices("winograd", microbatch=16, class_chunk=1, seed_chunk=1, network_chunk=1)
+CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured, reasoned: no loops where vmap will do, and memory that does not grow with the number
 # of classes.  10 classes of 256 images of 28x28 make 1.3 GB of each activation of ConvNet's first
 # block, and a gradient keeps several; so seeds go one after another until someone has measured.
-ACCELERATOR = Choices("xla", microbatch=None, class_chunk=10, seed_chunk=1, network_chunk=20)
+ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=10, set_chunk=1, network_chunk=20)
 
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}
 
 
-def here() -> Choices:
-    """The choices for JAX's default backend."""
+def defaults() -> Defaults:
+    """The defaults for JAX's default backend."""
     return PLATFORMS.get(jax.default_backend(), ACCELERATOR)

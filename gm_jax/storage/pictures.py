@@ -1,15 +1,15 @@
 """Pictures of condensed sets."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 
-from gm_jax.condensed import Synthetic
+from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
+from gm_jax.errors import require
+from gm_jax.storage.files import atomic
 
 
 def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -24,13 +24,17 @@ def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.nd
     return canvas
 
 
-def save_grid(path: Path | str, synthetic: Synthetic, number: int = 0) -> None:
+def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
     """A PNG of one of a run's sets: a row a class, its name beside it.
 
     De-normalised and clipped for the picture only.
     """
-    pixels = denormalise(synthetic.images[number], synthetic.mean, synthetic.std)
-    class_names = synthetic.class_names
+    require("matplotlib", "pictures")  # imported here: it takes half a second
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pixels = denormalise(condensed.images[number], condensed.mean, condensed.std)
+    class_names = condensed.class_names
     classes, ipc = len(class_names), len(pixels) // len(class_names)
     h, w = pixels.shape[1:3]
     canvas = mosaic(pixels.reshape(classes, ipc, *pixels.shape[1:]))
@@ -50,6 +54,18 @@ def save_grid(path: Path | str, synthetic: Synthetic, number: int = 0) -> None:
     figure.savefig(path, dpi=150, format="png")
 
 
+def write_grid(path: Path, condensed: Condensed, number: int = 0) -> None:
+    """`save_grid`, whole or not at all."""
+    with atomic(path) as draft:
+        save_grid(draft, condensed, number)
+
+
+def can_draw() -> bool:
+    """Whether Matplotlib is installed, which the `pictures` extra brings."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def save_image(path: Path, pixels: UInt8[np.ndarray, "h w channel"]) -> None:
     """One image as a PNG, pixel for pixel; grey if it has one channel."""
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, format="png")
+    image = require("PIL.Image", "pictures")
+    image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, format="png")

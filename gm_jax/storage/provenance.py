@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gm_jax import __version__
+from gm_jax._version import __version__
 from gm_jax.data.images import Dataset
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

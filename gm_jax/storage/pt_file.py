@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Int
 
-from gm_jax.condensed import Synthetic
+from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.data.archives import check_zip
 from gm_jax.data.images import Dataset
@@ -28,12 +28,12 @@ NUMBERS = [
 """What accuracies are pickled as that were computed by NumPy: numbers, and nothing else."""
 
 
-def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) -> None:
+def write(path: Path, condensed: Condensed, accuracies: dict[str, list[float]]) -> None:
     """All sets of a run.
 
     Args:
         path: file to write.
-        synthetic: the sets.
+        condensed: the sets.
         accuracies: 0..1, by network, set after set.
 
     Raises:
@@ -41,14 +41,14 @@ def write(path: Path, synthetic: Synthetic, accuracies: dict[str, list[float]]) 
         OSError: the file cannot be written.
     """
     torch = _torch()
-    images = torch.from_numpy(np.array(np.moveaxis(synthetic.images, -1, 2), order="C"))
-    labels = torch.from_numpy(synthetic.labels.astype(np.int64))
+    images = torch.from_numpy(np.array(np.moveaxis(condensed.images, -1, 2), order="C"))
+    labels = torch.from_numpy(condensed.labels.astype(np.int64))
     data = [[of_set.clone(), labels.clone()] for of_set in images]
     with path.open("wb") as file:  # PyTorch's own error, were it to open the file, says less
         torch.save({"data": data, "accs_all_exps": accuracies}, file)
 
 
-def read(path: Path, dataset: Dataset) -> Synthetic:
+def read(path: Path, dataset: Dataset) -> Condensed:
     """The sets of a file; their classes, mean and standard deviation are the data set's.
 
     Raises:
@@ -75,9 +75,9 @@ def read(path: Path, dataset: Dataset) -> Synthetic:
     sets = [_checked(path, dataset, *pair) for pair in pairs]
     images = np.stack([x for x, _ in sets]) if len({x.shape for x, _ in sets}) == 1 else None
     if images is None or any(not np.array_equal(y, sets[0][1]) for _, y in sets):
-        raise UserError(f"{path}: its sets are of unlike sizes")
+        raise UserError(f"{path}: its sets have different sizes")
     ipc = len(sets[0][1]) // len(dataset.class_names)
-    return Synthetic(
+    return Condensed(
         images=images,
         labels=sets[0][1],
         mean=np.asarray(dataset.train.mean, np.float32),

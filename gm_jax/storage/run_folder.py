@@ -21,51 +21,27 @@ from typing import Any
 import filelock
 import numpy as np
 
-from gm_jax.condensed import Synthetic
-from gm_jax.config import Config, check, sets
+from gm_jax.condensed import Condensed
+from gm_jax.config import Config, check, list_sets
 from gm_jax.data import archives
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.storage import provenance
+from gm_jax.storage.files import DRAFTS, atomic, flush, read_json, write_json
+from gm_jax.variants import VariantRecord
 
-FORMAT = 3
-"""Version of the run folder's layout; another one is refused."""
+FORMAT = 4
+"""Version of the run folder's layout."""
+
+READ = (3, 4)
+"""Layouts that are read: finished runs of layout 3 too, which gm_jax 0.1 wrote."""
 
 FILES = ("config.json", "metrics.jsonl", "grid.png", "evaluation.json", "synthetic.npz")
-
-DRAFTS = ".*.draft*"
-"""Names of files that are being written."""
 
 LOCK = ".lock"
 """Held by the process that writes into a run folder."""
 
-LONGEST_JSON = 2**26
-"""Bytes of the longest JSON file that is read."""
-
-
 # --- writing --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` if the block ends without an error."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft{path.suffix}")
-    try:
-        yield draft
-        flush(draft)  # else a power cut may leave the name without the contents
-        os.replace(draft, path)
-        flush(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Waits until a file's contents, or a folder's names, are on the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -148,74 +124,62 @@ def discard(folder: Path, names: Sequence[str] = FILES) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON; NaN and infinity are refused, for JSON has none."""
-    with atomic(path) as draft:
-        draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
 def append_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     """A line a row at the end of metrics.jsonl."""
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_synthetic(folder: Path, synthetic: Synthetic, about: dict[str, Any]) -> None:
+def write_condensed(folder: Path, condensed: Condensed, about: dict[str, Any]) -> None:
     """synthetic.npz; arrays and text only, nothing pickled.
 
     Args:
         folder: of the run.
-        synthetic: the sets.
+        condensed: the sets.
         about: what config.json holds.
     """
-    arrays = synthetic._asdict() | {
-        "class_names": np.array(synthetic.class_names),
+    arrays: dict[str, Any] = condensed._asdict() | {
+        "class_names": np.array(condensed.class_names),
         "config": np.array(json.dumps(about)),
     }
+    del arrays["variant"]  # config has it
     with atomic(folder / "synthetic.npz") as draft:
         np.savez_compressed(draft, **arrays)
 
 
-def described(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """What config.json says of a run that begins now, in JSON's types.
+def describe(config: Config, dataset: Dataset, variant: VariantRecord | None) -> dict[str, Any]:
+    """What config.json holds of a run that begins now, in JSON's types.
 
     `continued` gets an entry each time that the run is resumed in another environment.
     """
-    about = {"format": FORMAT, "settings": dataclasses.asdict(config)}
+    about: dict[str, Any] = {"format": FORMAT, "settings": dataclasses.asdict(config)}
+    about |= {"variant": None if variant is None else variant._asdict()}
     about |= provenance.environment()
     about |= {"data": provenance.data(dataset), "continued": []}
     return json.loads(json.dumps(about))
 
 
+def identity(about: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run this run: its settings, variant and training data."""
+    return {name: about[name] for name in ("settings", "variant")} | {
+        "train": about["data"]["train"]
+    }
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        UserError: it cannot be read, or is damaged.
-    """
-    try:
-        if path.stat().st_size > LONGEST_JSON:
-            raise UserError(f"{path} is longer than anything that gm-jax writes")
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: it is no JSON") from error
-
-
 def read_about(folder: Path) -> dict[str, Any]:
-    """What the config.json of a run folder says; see `described`.
+    """What the config.json of a run folder holds; see `describe`.
 
     Raises:
         UserError: it cannot be read, is damaged, or of another version.
     """
     path = folder / "config.json"
-    about = read_json(path)
+    held = read_json(path)
     try:
-        config_from(about)
+        about = _current(held)
+        _config_from(about)
         _check_about(about)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -224,32 +188,56 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def _current(about: dict[str, Any]) -> dict[str, Any]:
+    """`about` as this version would have written it; its format stays what it was.
+
+    Raises:
+        UserError: another version wrote it, whose layout is not read.
+    """
+    if about["format"] not in READ:
+        writer = f"gm_jax {about['versions']['gm_jax']}"
+        raise UserError(f"format {about['format']}, written by {writer}; this version reads {READ}")
+    if about["format"] == 3:
+        settings = dict(about["settings"])
+        settings["set_chunk"] = settings.pop("seed_chunk")
+        return about | {"settings": settings, "variant": None}
+    return about
+
+
 def _check_about(about: dict[str, Any]) -> None:
-    """Raises an exception of some kind unless all is there that `described` writes."""
+    """Raises an exception of some kind unless all is there that `describe` writes."""
     if not isinstance(about["continued"], list):
         raise TypeError("continued is no list")
     for ran in (about, *about["continued"]):
         _ = ({**ran["versions"], **ran["platform"]}, ran["commit"])
     if not all(isinstance(about["data"][part], str) for part in ("name", "train", "test")):
         raise TypeError("data are no strings")
+    _variant_from(about)
 
 
-def config_from(about: dict[str, Any]) -> Config:
-    """The settings that config.json tells; `UserError`, or another exception, if they are none."""
-    if about["format"] != FORMAT:
-        raise UserError(f"format {about['format']}, this version reads {FORMAT}")
+def _config_from(about: dict[str, Any]) -> Config:
+    """The settings of config.json; `UserError`, or another exception, if they are none."""
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
     config = Config(**settings)
     check(config)
     return config
 
 
-def read_synthetic(folder: Path) -> Synthetic:
+def _variant_from(about: dict[str, Any]) -> VariantRecord | None:
+    if about["variant"] is None:
+        return None
+    record = VariantRecord(**about["variant"])
+    if not isinstance(record.name, str) or not isinstance(record.sha256, str | None):
+        raise TypeError("the variant is no text")
+    return record
+
+
+def read_condensed(folder: Path) -> Condensed:
     """The condensed sets of a run folder.
 
     Raises:
         UserError: no such folder, not a finished run, or a file that is truncated, of another
-            version, or not what `write_synthetic` writes.
+            version, or not what `write_condensed` writes.
     """
     path = folder / "synthetic.npz"
     if not folder.is_dir():
@@ -261,20 +249,20 @@ def read_synthetic(folder: Path) -> Synthetic:
         raise UserError(f"{folder} holds no synthetic.npz: {why}{kept}")
     arrays = archives.read_npz(path)
     try:
-        return _synthetic_from(arrays)
+        return _condensed_from(arrays)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever a foreign file makes its readers raise
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
 
 
-def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
-    about = json.loads(str(arrays["config"]))
-    config = config_from(about)
+def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:
+    about = _current(json.loads(str(arrays["config"])))
+    config = _config_from(about)
     _check_about(about)
     images, labels = arrays["images"], arrays["labels"]
     names = tuple(str(name) for name in arrays["class_names"])
-    expected = (len(sets(config)), len(names) * config.ipc)
+    expected = (len(list_sets(config)), len(names) * config.ipc)
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[:2] != expected:
         raise UserError(f"images are {images.dtype} {images.shape}, expected float32 {expected}..")
     if labels.dtype != np.int32 or not np.array_equal(
@@ -292,4 +280,4 @@ def _synthetic_from(arrays: dict[str, np.ndarray]) -> Synthetic:
         raise UserError(f"iterations are {done.dtype} {done.shape}, expected int32 of each set")
     if not 0 <= done.min() <= done.max() <= config.iterations:
         raise UserError(f"iterations must be 0 to {config.iterations}")
-    return Synthetic(images, labels, mean, std, names, done, config)
+    return Condensed(images, labels, mean, std, names, done, config, _variant_from(about))

@@ -1,0 +1,140 @@
+"""From settings and a data set to functions: the network, the method, the start of every set."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gm_jax.config import Config, Swept, list_sets, outer_steps
+from gm_jax.core import distances, iteration, schemes, starts, step_rules
+from gm_jax.core.loop import Sets
+from gm_jax.core.method import Method, Variant, unchanged
+from gm_jax.data.images import Dataset
+from gm_jax.errors import UserError
+from gm_jax.nn import layers, networks, platforms
+from gm_jax.nn.convolution import FORMS
+
+NORMS: dict[str, Callable] = {
+    "none": layers.no_norm,
+    "batch": layers.batch_norm,
+    "layer": layers.layer_norm,
+    "instance": layers.instance_norm,
+    "group": layers.group_norm,
+}
+ACTIVATIONS: dict[str, Callable] = {
+    "sigmoid": nn.sigmoid,
+    "relu": nn.relu,
+    "leaky-relu": layers.leaky_relu,
+}
+POOLINGS: dict[str, Callable] = {
+    "none": layers.no_pool,
+    "max": layers.max_pool,
+    "average": layers.average_pool,
+}
+STARTS: dict[str, Callable] = {"noise": starts.noise_images, "real": starts.real_images}
+
+
+def build_network(config: Config, dataset: Dataset) -> networks.Network:
+    """The network of a run, for this data set's images and classes."""
+    settings: dict = {"classes": len(dataset.class_names)}
+    if config.network != "mlp":
+        settings["convolution"] = FORMS[config.convolution or platforms.defaults().convolution]
+    if config.network == "convnet":
+        settings |= {
+            "width": config.width,
+            "depth": config.depth,
+            "norm": NORMS[config.norm],
+            "activation": ACTIVATIONS[config.activation],
+            "pool": POOLINGS[config.pooling],
+        }
+    module = networks.ARCHITECTURES[config.network](**settings)
+    return networks.from_flax(module, dataset.image_shape)
+
+
+def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -> Method:
+    """The equations that these settings stand for.
+
+    Args:
+        config: the settings.
+        dataset: for its images' shape and its classes.
+        swept: the numbers of the set; those of the first set by default.
+    """
+    swept = list_sets(config)[0].swept if swept is None else swept
+    defaults = platforms.defaults()
+    return Method(
+        network=build_network(config, dataset),
+        schemes=_build_schemes(config),
+        step_rule=_build_step_rule(config),
+        outer_steps=outer_steps(config),
+        distance=distances.DISTANCES[config.distance],
+        inter_weight=swept.inter_weight,
+        image_lr=swept.image_lr,
+        network_lr=swept.network_lr,
+        image_optimiser=functools.partial(optax.sgd, momentum=config.image_momentum),
+        network_optimiser=functools.partial(optax.sgd, momentum=config.network_momentum),
+        batch_train=config.batch_train,
+        microbatch=at_a_time(config.microbatch, defaults.microbatch),
+        class_chunk=at_a_time(config.class_chunk, defaults.class_chunk),
+    )
+
+
+def at_a_time(setting: int | None, default: int | None) -> int | None:
+    """How many at a time: the platform's default if not set, `None` (all at once) if set to 0."""
+    return default if setting is None else setting or None
+
+
+def _build_schemes(config: Config) -> tuple[schemes.Scheme, ...]:
+    within, across = schemes.intra(config.batch_real), schemes.inter(config.batch_mixed)
+    return {
+        "multi-level": (schemes.multi_level(config.batch_real),),
+        "intra": (within,),
+        "inter": (across,),
+        "interleaved": (within, across),
+    }[config.scheme]
+
+
+def _build_step_rule(config: Config) -> step_rules.StepRule:
+    if config.step_rule == "fixed":
+        _, inner = step_rules.paper_steps(config.ipc)
+        return step_rules.fixed(inner if config.inner_epochs is None else config.inner_epochs)
+    if config.step_rule == "schedule":
+        multi_level = config.scheme == "multi-level"
+        return step_rules.schedule(
+            step_rules.MULTI_LEVEL_TABLE if multi_level else step_rules.OTHER_TABLE
+        )
+    return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
+
+
+def start_sets(config: Config, dataset: Dataset, variant: Variant = unchanged) -> Sets:
+    """Where every set starts, in the order of `list_sets`: the same for all sets of one seed."""
+    method = variant(build_method(config, dataset))
+    seeds, swept = zip(*list_sets(config))
+
+    def of_seed(seed):
+        start_key, set_key = jax.random.split(jax.random.key(seed))
+        images = STARTS[config.start](start_key, dataset.train, config.ipc)
+        return set_key, iteration.init(method, images)
+
+    keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
+    return Sets(keys, jax.tree.map(lambda *values: jnp.array(values, float), *swept), state)
+
+
+def check_fits(config: Config, dataset: Dataset) -> None:
+    """Raises `UserError` for the first setting that this data set does not allow."""
+    smallest = int(dataset.train.counts.min())
+    if config.start == "real" and config.ipc > smallest:
+        raise UserError(
+            f"--ipc {config.ipc}: at most {smallest} with --start real, "
+            f"the smallest class of {dataset.name}"
+        )
+    network = build_network(config, dataset)
+    try:
+        jax.eval_shape(network.init, jax.random.key(0))
+    except ValueError as error:
+        shape = "x".join(map(str, dataset.image_shape))
+        named = f"--network {config.network}"
+        named += f" --depth {config.depth}" if config.network == "convnet" else ""
+        raise UserError(f"{named} does not fit {dataset.name} ({shape}): {error}") from error

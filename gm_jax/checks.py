@@ -1,0 +1,104 @@
+"""What a settings dataclass allows, stated in its annotations and checked in one place.
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    ipc: Annotated[int, COUNT] = 10
+    start: Literal["noise", "real"] = "noise"
+
+check(Settings(ipc=0))    # UserError: --ipc 0: must be 1 to 1000000
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from gm_jax.errors import UserError
+
+MOST = 10**6
+"""The largest count of anything: a typing error beyond it ends in a message, not in a crash."""
+
+
+class Allowed(NamedTuple):
+    """Metadata of an annotated number: which values are allowed.
+
+    Attributes:
+        test: whether a value is.
+        words: the allowed values, for a message.
+    """
+
+    test: Callable[[Any], bool]
+    words: str
+
+
+def between(low: int, high: int) -> Allowed:
+    """low <= value <= high."""
+    return Allowed(lambda value: low <= value <= high, f"{low} to {high}")
+
+
+COUNT = between(1, MOST)
+COUNT_OR_ALL = between(0, MOST)
+POSITIVE = Allowed(lambda value: 0 < value < 1e30, "above 0 and below 1e30")
+NOT_NEGATIVE = Allowed(lambda value: 0 <= value < 1e30, "0 or more and below 1e30")
+BELOW_ONE = Allowed(lambda value: 0 <= value < 1, "0 or more and below 1")
+SEED = Allowed(lambda value: 0 <= value < 2**32, "0 to 2**32 - 1")
+
+Count = Annotated[int, COUNT]
+CountOrAll = Annotated[int, COUNT_OR_ALL]
+
+
+def check(settings: Any) -> None:
+    """Raises `UserError` for the first field that its annotation does not allow.
+
+    Fields may be annotated with plain types, `Literal`, `X | None`, `tuple[X, ...]`, `Annotated[X,
+    Allowed]`, and other dataclasses.
+    """
+    for name, annotation in typing.get_type_hints(type(settings), include_extras=True).items():
+        _check_value(flag(name), getattr(settings, name), annotation)
+
+
+def flag(field: str) -> str:
+    """A field as the command line spells it."""
+    return "--" + field.replace("_", "-")
+
+
+def _check_value(name: str, value: Any, annotation: Any) -> None:
+    kind, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if kind is Annotated:
+        _check_value(name, value, arguments[0])
+        for allowed in arguments[1:]:
+            if value is not None and isinstance(allowed, Allowed) and not allowed.test(value):
+                raise UserError(f"{name} {value}: must be {allowed.words}")
+    elif kind in (types.UnionType, typing.Union):
+        if value is not None or type(None) not in arguments:
+            _check_value(name, value, *(a for a in arguments if a is not type(None)))
+    elif kind is Literal:
+        if value not in arguments:
+            choices = ", ".join(map(str, arguments))
+            raise UserError(f"{name} {value!r} is unknown: choose {choices}")
+    elif kind is tuple:
+        _check_several(name, value, arguments[0])
+    elif dataclasses.is_dataclass(annotation):
+        check(value)
+    else:
+        _check_type(name, value, annotation)
+
+
+def _check_several(name: str, values: Any, annotation: Any) -> None:
+    """Settings that take several values: distinct ones."""
+    _check_type(name, values, tuple)
+    for value in values:
+        _check_value(name, value, annotation)
+    if len(set(values)) < len(values):
+        raise UserError(f"{name} {' '.join(map(str, values))}: a value is given twice")
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    """Settings read from a file may be of any type."""
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{name} {value!r} is of the wrong type")
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{name} {value}: must be a number")

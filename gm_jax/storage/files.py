@@ -1,0 +1,60 @@
+"""Files that appear whole or not at all, and JSON that may be anybody's."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gm_jax.errors import UserError
+
+DRAFTS = ".*.draft*"
+"""Names of files that are being written."""
+
+LONGEST_JSON = 2**26
+"""Bytes of the longest JSON file that is read."""
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` if the block ends without an error."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft{path.suffix}")
+    try:
+        yield draft
+        flush(draft)  # else a power cut may leave the name without the contents
+        os.replace(draft, path)
+        flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file's contents, or a folder's names, are on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON; NaN and infinity are refused, for JSON has none."""
+    with atomic(path) as draft:
+        draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    try:
+        if path.stat().st_size > LONGEST_JSON:
+            raise UserError(f"{path} is longer than anything that gm-jax writes")
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it is no JSON") from error
