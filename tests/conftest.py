@@ -1,6 +1,7 @@
 """Strict for all tests: ranks are never promoted silently, shapes and types are checked."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -15,12 +16,20 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Shared by the session's processes, whose base folders have one parent under xdist."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+def pytest_configure(config):
+    """Compiled programs last from one run of the tests to the next, for this processor.
+
+    Processes that tests start compile in the same way, from the same cache: else they would be
+    other programs, whose last bits may differ.
+    """
+    from gm_jax.cli.compile_cache import processor
+
+    folder = Path(config.rootpath) / ".pytest_cache" / "compiled" / processor()
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture

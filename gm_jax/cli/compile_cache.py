@@ -22,7 +22,7 @@ MOST_BYTES = 2 * 2**30
 
 def use_compile_cache() -> None:
     """Turns the cache on, unless JAX's own settings name one."""
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = cache_folder() / "compiled" / processor()
     try:

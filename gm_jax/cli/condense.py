@@ -237,6 +237,7 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
                 saver.save(state)
         if unwritten is not None:
             rows.write(*unwritten)
+        assert state is not None  # a run that has no iteration left to do is a finished run
         record = run.about["variant"]
         record = None if record is None else VariantRecord(**record)
         condensed = from_state(run.config, run.dataset, state, record)
@@ -367,6 +368,6 @@ class Rows(NamedTuple):
             if info.finite[at].all()
         ]
         run_folder.append_metrics(self.run.folder, rows)
-        losses = [row["loss"] for row in rows]
+        losses = [means.loss[at] for at in range(len(info.finite)) if info.finite[at].all()]
         self.bar.set_postfix(loss=f"{np.mean(losses):.4g}" if losses else "nan", refresh=False)
         self.bar.update()

@@ -134,7 +134,7 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     Letters, digits, blanks and `-_.+` stay, others become `_`; what comes out empty, hidden, too
     long, or a second time gets the class's number in front.
     """
-    names = []
+    names: list[str] = []
     for label, name in enumerate(class_names):
         plain = "".join(c if c.isalnum() or c in " -_.+" else "_" for c in name)[:100].strip(" .")
         taken = plain.casefold() in map(str.casefold, names)

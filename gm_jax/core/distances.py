@@ -9,6 +9,8 @@ Rows may be exactly zero (dead units).  Then the cosine counts 0, a norm's gradi
 derivative of any order is NaN.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -69,8 +71,7 @@ def cosine_global(a: Tree, b: Tree) -> Float[Array, ""]:
 
 
 def _sum_leaves(f: Callable, a: Tree, b: Tree) -> Float[Array, ""]:
-    terms = jax.tree.leaves(jax.tree.map(f, a, b))
-    return sum(terms[1:], start=terms[0])
+    return functools.reduce(operator.add, jax.tree.leaves(jax.tree.map(f, a, b)))
 
 
 def _sum_rows(per_row: PerRow, a: Tree, b: Tree) -> Float[Array, ""]:

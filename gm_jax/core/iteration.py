@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gm_jax.core.batching import microbatched, microbatched_pullback, per_class
 from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
-from gm_jax.core.objectives import MatchInfo, Objective
+from gm_jax.core.objectives import MatchInfo
 from gm_jax.core.schemes import Groups, Scheme, class_labels
 from gm_jax.core.signals import Model, cross_entropy, pullback
 from gm_jax.core.training import NetworkState, epoch, start
@@ -47,7 +47,9 @@ class StepKeys(NamedTuple):
 def step_keys(key: Key[Array, ""]) -> StepKeys:
     """The keys of the outer step whose key this is."""
     match, stats, inner = jax.random.split(key, 3)
-    return StepKeys(*jax.random.split(match), stats, *jax.random.split(inner))
+    real, synthetic = jax.random.split(match)
+    validation, epochs = jax.random.split(inner)
+    return StepKeys(real, synthetic, stats, validation, epochs)
 
 
 def init(method: Method, images: Float[Array, "C ipc h w channel"]) -> State:
@@ -185,14 +187,10 @@ def match_images(
         return groups.x, groups.y
 
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
-    weighted = method if method.inter_weight is not None else _by_classes(method, images)
-    info, gradient = match_signals(weighted, scheme.objective, network, real_signals, Groups(x, y))
+    weight = len(images) if method.inter_weight is None else method.inter_weight
+    match = functools.partial(scheme.objective, method.distance, weight)
+    info, gradient = match_signals(method, match, network, real_signals, Groups(x, y))
     return info, to_images(gradient)[0]
-
-
-def _by_classes(method: Method, images: Array) -> Method:
-    """The paper's weight across classes is their number."""
-    return method._replace(inter_weight=len(images))
 
 
 def group_signals(method: Method, network: NetworkState, groups: Groups) -> Any:
@@ -204,11 +202,15 @@ def group_signals(method: Method, network: NetworkState, groups: Groups) -> Any:
 
 
 def match_signals(
-    method: Method, objective: Objective, network: NetworkState, real_signals: Any, groups: Groups
+    method: Method,
+    match: Callable[[Any, Any], MatchInfo],
+    network: NetworkState,
+    real_signals: Any,
+    groups: Groups,
 ) -> tuple[MatchInfo, Float[Array, "G n h w channel"]]:
     """The loss of the groups of synthetic images and its gradient by them, given gT of each group.
 
-        L = objective(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
+        L = match(gS, gT),   dL/dS_c = <dgS_c/dS_c, dL/dgS_c>
 
     The chain rule is written out at the signals: first all signals, then dL/dgS, then each group's
     pullback.  So no more than one microbatch's intermediates are ever kept.
@@ -217,7 +219,7 @@ def match_signals(
         signals = group_signals(method, network, groups)
 
     def loss(signals):
-        info = objective(method.distance, method.inter_weight, signals, real_signals)
+        info = match(signals, real_signals)
         return info.loss, info
 
     with jax.named_scope("match"):

@@ -67,7 +67,7 @@ def compile_iteration(
 
 def memory(step: jax.stages.Compiled) -> Memory:
     """What the compiled iteration needs."""
-    found = step.memory_analysis()
+    found: Any = step.memory_analysis()
     return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes)
 
 

@@ -45,14 +45,15 @@ class Dataset(NamedTuple):
     name: str
     class_names: tuple[str, ...]
     train: ClassImages
-    test_images: UInt8[Array, "M h w channel"]
-    test_labels: Int[Array, " M"]
+    test_images: UInt8[np.ndarray, "M h w channel"]
+    test_labels: Int[np.ndarray, " M"]
     handwritten_digits: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channel."""
-        return self.test_images.shape[1:]
+        height, width, channel = self.test_images.shape[1:]
+        return height, width, channel
 
 
 # --- pixels ---------------------------------------------------------------------------------------

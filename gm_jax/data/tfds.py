@@ -101,7 +101,7 @@ def _prepare(name: str, path: Path) -> None:
         ) as work:  # cleaned up as far as an error leaves TFDS's threads writing in it
             arrays = _build(name, Path(work), path.parent / "downloads" / name)
             draft = Path(work) / "arrays.npz"
-            np.savez(draft, **dict(zip(ARRAYS, arrays)))
+            np.savez(draft, allow_pickle=False, **dict(zip(ARRAYS, arrays)))
             os.replace(draft, path)
     except OSError as error:
         raise UserError(

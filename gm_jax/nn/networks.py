@@ -257,7 +257,7 @@ class ResNet18(nn.Module):
         return Conv(features, kernel, kernel // 2, stride, bias=False, form=self.convolution)
 
 
-AVERAGING = {"stride": 1, "halve": average_pool, "last_pool": no_pool}
+AVERAGING: dict[str, Any] = {"stride": 1, "halve": average_pool, "last_pool": no_pool}
 """ResNet18 with average pooling in place of strides, and none at the end (Zhao et al. 2021)."""
 
 

@@ -6,6 +6,7 @@ it is given, take a third of ConvNet's time on a CPU (docs/performance.md).
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-Window = tuple[int, int]
+Window = Sequence[int]
 """Height and width in pixels; a divisor of the image's."""
 
 SMALL = 16

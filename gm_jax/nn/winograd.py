@@ -12,7 +12,7 @@ Gray, arXiv 1509.09308.)
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ the usual 0, 1, -1, 2, -2; any five different numbers give the same convolution.
 
 
 Matrix = tuple[tuple[float, ...], ...]
-"""Its rows; hashable, so that a program can be known by it."""
+"""Its rows; hashable, because programs are cached by it."""
 
 
 def _matrices() -> tuple[Matrix, Matrix, Matrix]:
@@ -46,7 +46,8 @@ def _matrices() -> tuple[Matrix, Matrix, Matrix]:
     g = np.vander(POINTS, 3, increasing=True) / scale[:, None]
     a = np.vander(POINTS, TILE, increasing=True)
     whole = (b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]]))
-    return tuple(tuple(map(tuple, matrix.tolist())) for matrix in whole)
+    rows_b, rows_g, rows_a = (tuple(map(tuple, matrix.tolist())) for matrix in whole)
+    return rows_b, rows_g, rows_a
 
 
 _B, _G, _A = _matrices()
@@ -84,7 +85,7 @@ def weight_gradient(
     return jnp.tensordot(from_kernel, jnp.stack(products), 2)
 
 
-def _cut(matrix: Matrix, x: Array, output: tuple[int, int], padding: tuple[int, int]) -> Strips:
+def _cut(matrix: Matrix, x: Array, output: Sequence[int], padding: tuple[int, int]) -> Strips:
     """M' d M of every tile d of the padded image; tiles begin every 4 pixels."""
     pads = tuple((p, p + -s % TILE) for p, s in zip(padding, output))
     x = _padded(x, pads) if any(map(any, pads)) else x

@@ -45,13 +45,15 @@ def save(run: Path, state: State, identity: dict[str, Any]) -> None:
     number = iterations_done(state)
     flush(run / "metrics.jsonl")
     metrics = _fingerprint((run / "metrics.jsonl").read_bytes())
-    arrays = {f"array{at}": np.asarray(a) for at, a in enumerate(jax.tree.leaves(state))}
+    arrays: dict[str, Any] = {
+        f"array{at}": np.asarray(a) for at, a in enumerate(jax.tree.leaves(state))
+    }
     about = np.array(json.dumps({"identity": identity, "metrics": metrics}))
     path = _path(run, number)
     path.parent.mkdir(exist_ok=True)
     flush(run)
     with atomic(path) as draft:
-        np.savez(draft, about=about, **arrays)
+        np.savez(draft, allow_pickle=False, about=about, **arrays)
     kept = [saved for saved in numbers(run) if saved <= number][-KEPT:]
     for other in set(numbers(run)) - set(kept):  # those of a higher number were passed over
         _path(run, other).unlink()

@@ -68,5 +68,5 @@ def sha256(*arrays: Any) -> str:
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -7,7 +7,7 @@ labels.
 """
 
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,11 +16,13 @@ from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.data.archives import check_zip
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, require
 
-NUMBERS = [
-    np._core.multiarray.scalar,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # NumPy 1's name of it
+_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # NumPy states no type of it
+
+NUMBERS: list[Any] = [
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # NumPy 1's name of it
     np.dtype,
     type(np.dtype(np.float64)),
     type(np.dtype(np.float32)),
@@ -40,7 +42,7 @@ def write(path: Path, condensed: Condensed, accuracies: dict[str, list[float]]) 
         UserError: PyTorch is not installed.
         OSError: the file cannot be written.
     """
-    torch = _torch()
+    torch = require("torch", "torch")
     images = torch.from_numpy(np.array(np.moveaxis(condensed.images, -1, 2), order="C"))
     labels = torch.from_numpy(condensed.labels.astype(np.int64))
     data = [[of_set.clone(), labels.clone()] for of_set in images]
@@ -55,7 +57,7 @@ def read(path: Path, dataset: Dataset) -> Condensed:
         UserError: PyTorch is not installed; the file is damaged, holds other things, or does not
             fit the data set.
     """
-    torch = _torch()
+    torch = require("torch", "torch")
     try:
         check_zip(path)
         with torch.serialization.safe_globals(NUMBERS):
@@ -108,11 +110,3 @@ def _checked(
         raise UserError(f"{path}: not the same number of images of each of {classes} classes")
     images = np.moveaxis(images[order].astype(np.float32), 1, -1)
     return images, labels[order].astype(np.int32)
-
-
-def _torch() -> ModuleType:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(".pt files need PyTorch: pip install torch") from error
-    return torch

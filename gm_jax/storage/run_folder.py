@@ -217,7 +217,9 @@ def _check_about(about: dict[str, Any]) -> None:
 
 def _config_from(about: dict[str, Any]) -> Config:
     """The settings of config.json; `UserError`, or another exception, if they are none."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()
+    }
     config = Config(**settings)
     check(config)
     return config

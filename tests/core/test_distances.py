@@ -1,0 +1,71 @@
+"""Distances worked by hand, and at zero rows."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gm_jax.core import distances
+from gm_jax.core.distances import DISTANCES
+
+# One dense kernel [in=2, out=2]: its rows are its columns.
+# a: rows (3, 4) and (1, 0); b: rows (4, 3) and (0, 2).  And a bias, which counts only in `global`.
+#   row 1: cos = (12 + 12) / (5 * 5) = 24/25;  ||a - b|| = ||(-1, 1)|| = sqrt(2)
+#   row 2: cos = 0 / (1 * 2) = 0;              ||a - b|| = ||(1, -2)|| = sqrt(5)
+A = {"kernel": jnp.array([[3.0, 1.0], [4.0, 0.0]]), "bias": jnp.array([1.0, 2.0])}
+B = {"kernel": jnp.array([[4.0, 0.0], [3.0, 2.0]]), "bias": jnp.array([1.0, 0.0])}
+COSINE = (1 - 24 / 25) + (1 - 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cosine", COSINE),
+        ("cosine+l2", COSINE + 2**0.5 + 5**0.5),
+        # kernel: 1 + 1 + 1 + 4, bias: 0 + 4
+        ("mse-global", 11.0),
+        # dot: 12 + 12 + 0 + 0 + 1 + 0 = 25; |a|^2 = 9 + 16 + 1 + 1 + 4; |b|^2 = 16 + 9 + 4 + 1
+        ("cosine-global", 1 - 25 / (31 * 30) ** 0.5),
+    ],
+)
+def test_by_hand(name, expected):
+    assert jnp.allclose(DISTANCES[name](A, B), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_convolution_has_a_row_an_output_channel(name):
+    """A [1, 1, in, out] kernel is the dense kernel [in, out]."""
+    a, b = ({"k": t["kernel"][None, None]} for t in (A, B))
+    c, d = ({"k": t["kernel"]} for t in (A, B))
+    assert jnp.allclose(DISTANCES[name](a, b), DISTANCES[name](c, d))
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-12, 1e-9])
+@pytest.mark.parametrize("which", ["a", "b", "both"])
+def test_zero_and_tiny_rows_are_finite_to_second_order(name, size, which):
+    """In single precision, where 1e-30 squared is zero and 1e-12 to the power -3 is not finite."""
+    row = jnp.array([[size], [-size]])
+    other = jnp.array([[1.0], [2.0]])
+    a = jnp.concatenate([other, row if which != "b" else other], 1)
+    b = jnp.concatenate([other * 2, row if which != "a" else -other], 1)
+    f = DISTANCES[name]
+    grad = jax.grad(f, (0, 1))
+    along = lambda a, b: sum(jnp.sum(jnp.sin(g)) for g in grad(a, b))
+    for value in (f(a, b), *grad(a, b), *jax.grad(along, (0, 1))(a, b)):
+        assert jnp.all(jnp.isfinite(value))
+
+
+def test_a_zero_row_counts_no_cosine_and_pulls_nowhere():
+    zero, other = jnp.zeros((2, 1)), jnp.array([[3.0], [4.0]])
+    assert distances.cosine(zero, other) == 1  # 1 - 0
+    assert jnp.all(jax.grad(distances.cosine)(zero, other) == 0)
+    # the norm still pulls: ||0 - b||' = (0 - b) / ||b|| = (-3, -4) / 5
+    gradient = jax.grad(distances.cosine_l2)(zero, other)
+    assert jnp.allclose(gradient, jnp.array([[-0.6], [-0.8]]))
+    # and at a = b = 0 its derivative is 0
+    assert jnp.all(jax.grad(distances.cosine_l2)(zero, zero) == 0)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_equal_gradients_are_no_distance_apart(name):
+    assert jnp.allclose(DISTANCES[name](A, A), 0, atol=1e-6)

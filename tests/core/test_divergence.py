@@ -1,0 +1,76 @@
+"""What is blamed for a run that diverges: settings made to overflow one thing at a time."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from gm_jax.build import build_method, start_sets
+from gm_jax.config import Config
+from gm_jax.core.divergence import Divergence, find_divergence
+from gm_jax.data.loading import load
+
+SMALL = {
+    "dataset": "digits",
+    "ipc": 2,
+    "width": 8,
+    "depth": 2,
+    "outer_steps": 3,
+    "inner_epochs": 4,
+    "batch_real": 12,
+}
+
+
+def found_in(config, change=lambda method: method, scale=1.0):
+    digits = load("digits")
+    keys, _, state = start_sets(config, digits)
+    state = jax.tree.map(lambda a: a[0], state)
+    state = state._replace(images=state.images * scale)
+    return find_divergence(change(build_method(config, digits)), keys[0], digits.train, state)
+
+
+def test_a_run_that_is_finite_is_not_blamed():
+    assert found_in(Config(**SMALL)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "part", "step", "cause"),
+    [
+        # 1e38 times a distance of some tens is beyond 3.4e38, the largest float32
+        ({"inter_weight": (1e38,), "scheme": "multi-level"}, 1.0, "inter", 0, "inter_weight"),
+        # the weights overflow in the inner epochs after step 0, the images are still small
+        ({"network_lr": (1e25,)}, 1.0, "intra", 1, "network_lr"),
+        # images of 1e24 after step 0 overflow the weights too: the images are to blame
+        ({"image_lr": (1e24,)}, 1.0, "intra", 1, "image_lr"),
+        # squares of gradients of images of 1e30 overflow in the first step
+        ({"norm": "none"}, 1e30, "intra", 0, "image_lr"),
+    ],
+)
+def test_the_part_and_the_likely_cause(settings, scale, part, step, cause):
+    found = found_in(Config(**SMALL | settings), scale=scale)
+    assert (found.iteration, found.step, found.part, found.cause) == (0, step, part, cause)
+    assert found.tensor is None or found.tensor.split("/")[-1] in ("kernel", "bias", "scale")
+
+
+def test_images_that_overflow_after_a_finite_loss():
+    """Gradients above 1e-3, times 1e3 times 3.4e38, are beyond float32; the loss is not."""
+    huge = optax.chain(optax.scale(-3.4e38), optax.scale(1e3))
+    found = found_in(
+        Config(**SMALL), lambda method: method._replace(image_optimiser=lambda lr: huge)
+    )
+    assert found == Divergence(0, 0, "images", None, "image_lr")
+
+
+def test_the_tensor_is_the_first_whose_distance_is_not_finite():
+    """A network with one weight of infinity: that tensor is named."""
+
+    def change(method):
+        def spoiled(key):
+            params, stats = method.network.init(key)
+            kernel = params["Dense_0"]["kernel"].at[0, 0].set(jnp.inf)
+            return params | {"Dense_0": params["Dense_0"] | {"kernel": kernel}}, stats
+
+        return method._replace(network=method.network._replace(init=spoiled))
+
+    found = found_in(Config(**SMALL), change)
+    assert (found.step, found.tensor) == (0, "Dense_0/kernel")

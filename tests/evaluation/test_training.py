@@ -1,0 +1,171 @@
+"""Training, evaluation and augmentation on problems whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax.core.training import epoch, sgd_step, start
+from gm_jax.evaluation.augment import _resample, crop_scale_rotate
+from gm_jax.evaluation.protocol import (
+    Protocol,
+    accuracy,
+    evaluate_sets,
+    summarise,
+    train,
+    train_and_test,
+)
+from gm_jax.nn.networks import ConvNet, batch_norm, from_flax, from_functions
+
+KEY = jax.random.key(0)
+
+
+def linear(classes=2):
+    return from_functions(
+        init=lambda key: {"w": jnp.zeros((4, classes))},
+        apply=lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+
+
+def gaussians(key, n):
+    """Two unit Gaussians in 4 dimensions, means (1, 1, 1, 1) and its negative: 4 apart."""
+    y = jnp.arange(n) % 2
+    x = jax.random.normal(key, (n, 2, 2, 1)) + (2.0 * y - 1)[:, None, None, None]
+    return x, y
+
+
+def test_sgd_with_momentum_by_hand():
+    """One image x = e1, label 0, w = 0: softmax is (1/2, 1/2), so the gradient by w[0] is
+    (-1/2, 1/2).  Step 1: v = g, w -= 0.1 v.  Step 2: v = 0.5 v + g', w -= 0.1 v."""
+    optimiser = optax.sgd(0.1, 0.5)
+    x = jnp.zeros((1, 2, 2, 1)).at[0, 0, 0, 0].set(1)
+    y = jnp.zeros(1, jnp.int32)
+    step = sgd_step(linear(), optimiser, None)
+    state, loss = step(start(KEY, linear(), optimiser), x, y)
+    assert jnp.allclose(loss, jnp.log(2.0))
+    assert jnp.allclose(state.params["w"][0], jnp.array([0.05, -0.05]))
+    g = 1 / (1 + jnp.exp(jnp.array(0.1)))  # the probability of class 1 at logits (0.05, -0.05)
+    state, _ = step(state, x, y)
+    expected = 0.05 + 0.1 * (0.5 * 0.5 + g)
+    assert jnp.allclose(state.params["w"][0], jnp.array([expected, -expected]))
+
+
+def test_an_epoch_sees_every_image_once_with_a_smaller_last_batch():
+    """At learning rate 0 the mean of the batches' losses, weighted, is the loss of the set."""
+    x, y = gaussians(KEY, 11)
+    optimiser = optax.sgd(0.0)
+    network = linear()._replace(init=lambda key: ({"w": jax.random.normal(key, (4, 2))}, {}))
+    state = start(KEY, network, optimiser)
+    whole = sgd_step(network, optimiser, None)(state, x, y)[1]
+    for microbatch in (None, 2):
+        _, loss = epoch(network, optimiser, 4, microbatch)(KEY, state, x, y)
+        assert jnp.allclose(loss, whole, rtol=1e-6)
+
+
+def test_two_gaussians_reach_the_bayes_rate():
+    """The best possible accuracy is Phi(2) = 97.72 %; 4000 test images: 5 deviations are 1.2 %."""
+    x, y = gaussians(jax.random.key(1), 512)
+    test_x, test_y = gaussians(jax.random.key(2), 4000)
+    protocol = Protocol(epochs=30)
+    state, losses = train(KEY, linear(), protocol, x, y)
+    assert losses.shape == (30,)
+    assert losses[-1] < losses[0]
+    assert abs(accuracy(linear(), state, test_x, test_y, 64) - 0.9772) < 0.012
+
+
+def test_batch_norm_in_microbatches_sees_the_whole_batch():
+    """Statistics of part of a batch are not those of the batch: such networks take it whole."""
+    network = from_flax(ConvNet(3, width=4, depth=1, norm=batch_norm), (8, 8, 1))
+    optimiser = optax.sgd(0.1)
+    x = jax.random.normal(KEY, (6, 8, 8, 1))
+    y = jnp.arange(6) % 3
+    state = start(KEY, network, optimiser)
+    whole, _ = sgd_step(network, optimiser, None)(state, x, y)
+    parts, _ = sgd_step(network, optimiser, 2)(state, x, y)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    # momentum 0.1 and the variance divided by n - 1, as PyTorch has it
+    kernel = state.params["Conv_0"]
+    images = jax.lax.conv_general_dilated(
+        x, kernel["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    features = np.asarray(images + kernel["bias"][None, None, None]).reshape(-1, 4)
+    stats = whole.stats["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * features.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * features.var(0, ddof=1), rtol=1e-5)
+
+
+def test_initial_weights_and_biases_are_uniform_by_fan_in():
+    """3x3x4 inputs: |w|, |b| <= 1/6, and the variance of U(-a, a) is a^2 / 3."""
+    network = from_flax(ConvNet(10, width=64, depth=1), (8, 8, 4))
+    conv = network.init(KEY)[0]["Conv_0"]
+    assert jnp.max(jnp.abs(conv["kernel"])) <= 1 / 6
+    assert jnp.max(jnp.abs(conv["bias"])) <= 1 / 6
+    assert abs(float(jnp.var(conv["kernel"])) / (1 / 108) - 1) < 0.1
+
+
+# --- augmentation ---------------------------------------------------------------------------------
+
+IMAGE = jnp.arange(25.0).reshape(5, 5, 1)
+
+
+def test_identity_shift_and_quarter_turn():
+    same = jnp.eye(2), jnp.zeros(2)
+    assert jnp.allclose(_resample(IMAGE, *same), IMAGE, atol=1e-5)
+    shifted = _resample(IMAGE, jnp.eye(2), jnp.array([1.0, 0.0]))  # row i shows row i + 1
+    assert jnp.allclose(shifted[:-1], IMAGE[1:], atol=1e-5)
+    assert jnp.all(shifted[-1] == 0)  # zero outside
+    turn = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    turned = _resample(IMAGE, turn, jnp.zeros(2))
+    assert jnp.allclose(turned, jnp.rot90(IMAGE), atol=1e-4)
+
+
+def test_augmentation_keeps_constant_images_and_depends_on_the_key():
+    flat = jnp.full((6, 9, 9, 2), 0.7)  # what comes in from outside is the mean: 0.7
+    assert jnp.allclose(crop_scale_rotate(KEY, flat), flat, atol=1e-6)
+    x = jax.random.normal(KEY, (30, 9, 9, 1))
+    one, again = crop_scale_rotate(KEY, x), crop_scale_rotate(KEY, x)
+    assert jnp.all(one == again)
+    other = crop_scale_rotate(jax.random.key(9), x)
+    assert jnp.sum(jnp.any(one != other, (1, 2, 3))) >= 28
+
+
+def test_a_third_of_the_images_is_cropped_by_whole_pixels():
+    """Impulses tell: only a crop keeps a single pixel whole.  1/3 of 600 is 200, +- 5 * 11.5."""
+    x = jnp.zeros((600, 15, 15, 1)).at[:, 7, 5].set(1)
+    moved = crop_scale_rotate(KEY, x)  # what comes in from outside is the mean, 1 / 225
+    whole = jnp.sum(moved > 0.01, (1, 2, 3)) == 1
+    cropped = int(jnp.sum(whole & (jnp.max(moved, (1, 2, 3)) > 0.999)))
+    assert abs(cropped - 200) < 58
+
+
+def test_summary_by_hand():
+    """Sets of (80, 90) and (70, 100) percent: mean 85, deviations 5, 5, 15, 15; set means equal."""
+    summary = summarise(np.array([[0.8, 0.9], [0.7, 1.0]]))
+    assert summary.mean == pytest.approx(85)
+    assert summary.std == pytest.approx(((25 + 25 + 225 + 225) / 4) ** 0.5)
+    assert summary.std_sets == pytest.approx(0)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_networks_in_any_chunks_are_each_trained_alone(chunk):
+    """2 sets x 3 networks in one program: every accuracy is that of its own key, set and labels."""
+    network = from_functions(
+        lambda key: {"w": jax.random.normal(key, (4, 3))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    protocol = Protocol(epochs=5, learning_rate=0.1)
+    images = jax.random.normal(jax.random.key(0), (2, 6, 2, 2, 1))
+    labels = jnp.arange(12).reshape(2, 6) % 3
+    test = jax.random.normal(jax.random.key(1), (200, 2, 2, 1)), jnp.arange(200) % 3
+    key, done = jax.random.key(2), []
+    found = evaluate_sets(
+        key, network, protocol, (images, labels), test, 3, chunk, lambda: done.append(1)
+    )
+    assert len(done) == 6
+    for at in range(2):
+        keys = jax.random.split(jax.random.fold_in(key, at), 3)
+        for number in range(3):
+            alone = train_and_test(keys[number], network, protocol, images[at], labels[at], *test)
+            assert abs(found[at, number] - alone) < 0.011  # 2 of 200 images on the border
+    assert np.ptp(found) > 0.02  # else the comparison above would say nothing

@@ -1,0 +1,30 @@
+"""Networks: what they offer besides logits."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gm_jax.build import build_network
+from gm_jax.config import Config
+from gm_jax.data.loading import load
+from gm_jax.nn.networks import from_functions
+
+
+def test_features_are_what_the_last_dense_layer_sees():
+    """logits = features @ kernel + bias."""
+    digits = load("digits")
+    for name in ("convnet", "mlp"):
+        small = {"width": 4, "depth": 1} if name == "convnet" else {}
+        network = build_network(Config(dataset="digits", network=name, **small), digits)
+        params, stats = network.init(jax.random.key(0))
+        x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+        found = network.features(params, stats, x)
+        last = params[max(layer for layer in params if layer.startswith("Dense"))]
+        logits = network.apply(params, stats, x)
+        assert jnp.allclose(found @ last["kernel"] + last["bias"][None], logits, atol=1e-5)
+
+
+def test_a_network_without_dense_layers_has_no_features():
+    network = from_functions(lambda key: (), lambda params, x: x.reshape(len(x), -1))
+    with pytest.raises(ValueError, match="offers no features"):
+        network.features((), {}, jnp.zeros((1, 2, 2, 1)))
