@@ -180,9 +180,7 @@ def evaluate(
     Raises:
         UserError: a setting is not allowed, a network does not fit, or all sets diverged.
     """
-    checks.check(settings)
-    if not condensed.finished:
-        raise UserError("every set diverged: there is nothing to evaluate")
+    check_evaluation(condensed, dataset, settings)
     mean, std = (jnp.asarray(part, float) for part in (condensed.mean, condensed.std))
     dataset = dataset._replace(train=dataset.train._replace(mean=mean, std=std))
     config, defaults = condensed.config, platforms.defaults()
@@ -204,6 +202,15 @@ def evaluate(
     return scores
 
 
+def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluation) -> None:
+    """Raises `UserError` for the first thing that `evaluate` does not allow."""
+    checks.check(settings)
+    if not condensed.finished:
+        raise UserError("every set diverged: there is nothing to evaluate")
+    for config in _named_configs(condensed, settings).values() or (condensed.config,):
+        check_fits(config, dataset)
+
+
 def networks_to_train(condensed: Condensed, settings: Evaluation) -> int:
     """How many networks `evaluate` trains."""
     random_sets = 0 if settings.skip_random_real else condensed.config.seeds
@@ -215,13 +222,14 @@ def _networks(
     condensed: Condensed, dataset: Dataset, settings: Evaluation, variant: Variant
 ) -> dict[str, Network]:
     """The networks to train, by name: those that are named, or the run's own."""
+    if named := _named_configs(condensed, settings):
+        return {name: build_network(config, dataset) for name, config in named.items()}
     config = condensed.config
-    named = {name: with_network(config, name) for name in settings.networks}
-    for changed in named.values() or (config,):
-        check_fits(changed, dataset)
-    if not named:
-        return {config.network: variant(build_method(config, dataset)).network}
-    return {name: build_network(changed, dataset) for name, changed in named.items()}
+    return {config.network: variant(build_method(config, dataset)).network}
+
+
+def _named_configs(condensed: Condensed, settings: Evaluation) -> dict[str, Config]:
+    return {name: with_network(condensed.config, name) for name in settings.networks}
 
 
 def _with_random_real(

@@ -55,8 +55,16 @@ def check(settings: Any) -> None:
     Fields may be annotated with plain types, `Literal`, `X | None`, `tuple[X, ...]`, `Annotated[X,
     Allowed]`, and other dataclasses.
     """
-    for name, annotation in typing.get_type_hints(type(settings), include_extras=True).items():
-        _check_value(flag(name), getattr(settings, name), annotation)
+    check_fields(type(settings), vars(settings))
+
+
+def check_fields(kind: type, values: dict[str, Any]) -> None:
+    """`check` of a dataclass that is yet to be made from these values, which may be of any type."""
+    annotations = typing.get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        if name not in annotations:
+            raise UserError(f"{flag(name)} is unknown: choose {', '.join(map(flag, annotations))}")
+        _check_value(flag(name), value, annotations[name])
 
 
 def flag(field: str) -> str:

@@ -237,7 +237,7 @@ def with_network(config: Config, named: str) -> Config:
     Fields are `OF_CONVNET`; those not named stay as they are for ConvNet.  Raises `UserError`.
     """
     name, _, options = named.partition(":")
-    fields = {field: getattr(Config, field) for field in OF_CONVNET}
+    fields: dict[str, Any] = {field: getattr(Config, field) for field in OF_CONVNET}
     if name == "convnet":
         fields = {field: getattr(config, field) for field in OF_CONVNET}
     for option in options.split(",") if options else ():
@@ -249,6 +249,8 @@ def with_network(config: Config, named: str) -> Config:
         if whole_number and not value.isdecimal():
             raise UserError(f"network {named!r}: {field} must be a whole number")
         fields[field] = int(value) if whole_number else value
-    changed = dataclasses.replace(config, **fields | {"network": name})
+    fields |= {"network": name}
+    checks.check_fields(Config, fields)
+    changed = dataclasses.replace(config, **fields)
     check(changed)
     return changed

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 
-from gm_jax.cli.main import main as cli
+from gm_jax.cli import main as cli
 
 SMALL = (
     "--dataset digits --width 8 --depth 2 --iterations 2 --batch-real 8 --ipc 2 --outer-steps 2 "

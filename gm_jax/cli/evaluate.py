@@ -42,8 +42,8 @@ def evaluate(command: Evaluate) -> None:
     """Trains, prints a table, writes evaluation.json."""
     checks.check(command)
     condensed, dataset = _read(command)
-    variant = _variant(command, condensed)
-    settings = command.settings
+    variant, settings = _variant(command, condensed), command.settings
+    api.check_evaluation(condensed, dataset, settings)
     with (
         _results_file(command.run) as results_path,
         progress(api.networks_to_train(condensed, settings), "network") as bar,
@@ -84,8 +84,6 @@ def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
     for number in condensed.diverged:
         ended = condensed.iterations[number]
         say(f"set {number} of {command.run} diverged at iteration {ended}: left out")
-    if not condensed.finished:
-        raise UserError(f"{command.run} holds no set that did not diverge")
     return condensed, dataset
 
 

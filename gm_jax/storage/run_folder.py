@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 import numpy as np
 
+from gm_jax import checks
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config, check, list_sets
 from gm_jax.data import archives
@@ -220,6 +221,7 @@ def _config_from(about: dict[str, Any]) -> Config:
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()
     }
+    checks.check_fields(Config, settings)
     config = Config(**settings)
     check(config)
     return config

@@ -11,7 +11,7 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
-from gm_jax.cli.main import main as cli
+from gm_jax.cli import main as cli
 from gm_jax.config import Config, with_network
 from gm_jax.data.images import normalise
 from gm_jax.data.loading import load

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gm_jax.cli.main import main as cli
+from gm_jax.cli import main as cli
 from gm_jax.data.loading import load
 from gm_jax.data.own import hold_out
 from gm_jax.errors import UserError

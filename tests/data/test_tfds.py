@@ -22,7 +22,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.utils import lazy_imports_utils
 from tensorflow_datasets.image_classification import mnist
 
-from gm_jax.cli.main import main as cli
+from gm_jax.cli import main as cli
 from gm_jax.data import loading, tfds
 from gm_jax.errors import UserError
 
