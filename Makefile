@@ -1,56 +1,65 @@
 # Every target makes the environment it needs, once.  PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo test test-port lint format bench faults fuzz clean
+.PHONY: demo test test-all test-port lint format bench faults fuzz clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
 	  --step-rule overfit --iterations 40 --batch-real 16 --out runs/demo --replace
 	$(BIN)/gm-jax evaluate runs/demo --count 3 --epochs 150
 
-test: .venv/installed-dev
-	$(BIN)/pytest -n 2
+# The quick tier, for all day long: a worker keeps a file together, so that its fixtures serve once.
+test: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 --dist loadfile
+
+# Every test there is, PyTorch's files and the port that speed is measured against included.
+test-all: $(VENV)/installed-torch
+	$(BIN)/pytest -n 2 --dist loadfile -m 'slow or not slow'
 
 # The PyTorch port that speed is measured against, held to the golden vectors.
-test-port: .venv/installed-torch
-	$(BIN)/pytest tests/test_torch_port.py tests/test_pt_file.py
+test-port: $(VENV)/installed-torch
+	$(BIN)/pytest -m 'slow or not slow' tests/experiments/test_torch_port.py \
+	  tests/storage/test_pt_file.py
 
-lint: .venv/installed-dev
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-format: .venv/installed-dev
+format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Time and memory of each part beside the PyTorch port, in one run: a table, and bench.json.
-bench: .venv/installed-torch
-	$(BIN)/python -m experiments.bench
+bench: $(VENV)/installed-torch
+	$(BIN)/python -m experiments.benchmarks.bench
 
 # 20 real runs killed by SIGKILL and resumed, compared with an unbroken one byte by byte.
-faults: .venv/installed
-	$(BIN)/python -m experiments.faults
+faults: $(VENV)/installed-dev
+	$(BIN)/python -m tests.stress.faults
 
 # Thousands of damaged and made-up files, of which each must end in one clear line.
-fuzz: .venv/installed-torch
-	$(BIN)/python -m experiments.fuzz
+fuzz: $(VENV)/installed-torch
+	$(BIN)/python -m tests.stress.fuzz
 
 clean:
-	rm -rf .venv
+	rm -rf $(VENV)
 
-.venv/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "gm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[pictures,samples]'
 	@touch $@
 
-.venv/installed-dev: .venv/installed
+$(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.venv/installed-torch: .venv/installed-dev
+$(VENV)/installed-torch: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e '.[torch]'
 	@touch $@

@@ -246,7 +246,7 @@ def _with_random_real(
 
 
 def _kinds(condensed: Condensed, sets: int) -> dict[str, list[int]]:
-    """Places of the sets that are evaluated, by what they are: swept values apart; real images."""
+    """Indices of the evaluated sets by kind: condensed, by swept values; and random real."""
     kinds: dict[str, list[int]] = {}
     all_sets = list_sets(condensed.config)
     for at, number in enumerate(condensed.finished):

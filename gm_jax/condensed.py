@@ -48,7 +48,7 @@ class Condensed(NamedTuple):
 
 
 class DivergedError(UserError):
-    """Sets that stopped being finite; `api.explain` tells why.
+    """Sets that stopped being finite; `api.explain` finds out why.
 
     Attributes:
         condensed: all sets; those that diverged are their last good state.

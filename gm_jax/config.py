@@ -165,7 +165,7 @@ class Swept(NamedTuple):
 
 
 class SetSettings(NamedTuple):
-    """What tells one set of a run from the others.
+    """What distinguishes one set of a run.
 
     Attributes:
         seed: of all its draws.

@@ -1,6 +1,6 @@
 """Compiled programs are kept between runs: the second start of a run does not compile again.
 
-JAX's own persistent cache.  An entry that is damaged is compiled anew; its key holds the program,
+JAX's own persistent cache.  A damaged entry is compiled again; its key holds the program,
 the compiler's version and its options.  Each kind of processor has a folder of its own, because
 code for one may not run on another.
 """
@@ -28,7 +28,7 @@ def use_compile_cache() -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("%s cannot be written (%s): compiling anew", folder, error.strerror)
+        log.warning("%s cannot be written (%s): compiling without a cache", folder, error.strerror)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)

@@ -38,7 +38,7 @@ CHECKPOINT_SECONDS = 60
 class Condense:
     """Condense a data set into a run folder.
 
-    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the command that goes on.
+    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the command that resumes.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -48,7 +48,7 @@ class Condense:
     """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
     module is looked for in the current folder too."""
     resume: bool = False
-    """Go on from the last checkpoint in the run folder, with the same settings; begin where there
+    """Resume from the last checkpoint in the run folder, with the same settings; start where there
     is none."""
     checkpoint_every: CountOrAll | None = None
     """Iterations from one checkpoint to the next; 0 saves none but at SIGTERM and Ctrl-C. Default:
@@ -57,7 +57,7 @@ class Condense:
     """Replace the run that the folder holds. A finished one stays in OUT/replaced until the new one
     is finished."""
     no_compile_cache: bool = False
-    """Compile anew, and keep nothing in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
+    """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
 class Run(NamedTuple):
@@ -135,7 +135,7 @@ def _prepare(command: Condense) -> Run:
 def _began(folder: Path) -> bool:
     began = (folder / "config.json").exists()
     if not began:
-        say(f"{folder} holds nothing to resume: beginning")
+        say(f"{folder} holds nothing to resume: starting")
     return began
 
 
@@ -156,7 +156,7 @@ def _refuse_to_replace(folder: Path) -> None:
     if saved := checkpoints.numbers(folder):
         raise UserError(
             f"--out {folder} holds an unfinished run of {saved[-1]} iterations: "
-            "add --resume to go on, or --replace to begin anew"
+            "add --resume to go on, or --replace to start again"
         )
 
 
@@ -188,12 +188,12 @@ def _refuse_another_run(run: Run) -> None:
 
 
 def _continued(run: Run, number: int) -> dict[str, Any]:
-    """What config.json holds from now on of a run that goes on after `number` iterations."""
+    """What config.json holds from now on of a run that is resumed after `number` iterations."""
     held = run_folder.read_about(run.folder)
     now = {name: run.about[name] for name in ("versions", "platform", "commit")}
     last = held["continued"][-1] if held["continued"] else held
     if changed := [name for name in now if last[name] != now[name]]:
-        say(f"{run.folder} goes on with other {', '.join(changed)}: recorded in config.json")
+        say(f"{run.folder} resumes with other {', '.join(changed)}: recorded in config.json")
         held["continued"].append({"iteration": number} | now)
         files.write_json(run.folder / "config.json", held)
     return held
@@ -203,7 +203,7 @@ def _restored(run: Run) -> State | None:
     start = start_sets(run.config, run.dataset, run.variant).state
     state = checkpoints.restore(run.folder, start, run_folder.identity(run.about))
     number = 0 if state is None else iterations_done(state)
-    say(f"{run.folder} goes on at iteration {number} of {run.config.iterations}")
+    say(f"{run.folder} resumes at iteration {number} of {run.config.iterations}")
     return state
 
 
@@ -308,7 +308,7 @@ def stopping() -> Iterator[Callable[[], str | None]]:
     def handle(number: int, _: Any) -> None:
         came.append(signal.Signals(number).name)
         restore()
-        with contextlib.suppress(OSError):  # print may be at work already, or nobody listen
+        with contextlib.suppress(OSError):  # print may be in use, or the stream closed
             os.write(2, b"\nfinishing this iteration; once more to leave at once\n")
 
     if threading.current_thread() is threading.main_thread():  # else none can be set
@@ -331,7 +331,7 @@ def _seconds(folder: Path) -> float:
         lines = path.read_text().splitlines()
         return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged: start anew with --replace") from error
+        raise UserError(f"{path} is damaged: start again with --replace") from error
 
 
 class Rows(NamedTuple):
@@ -348,7 +348,7 @@ class Rows(NamedTuple):
     began: float
 
     def write(self, number: int, info: IterationInfo) -> None:
-        """One line in metrics.jsonl for each set that goes on, and a step of the bar."""
+        """One line in metrics.jsonl for each set that has not diverged, and a step of the bar."""
         info = jax.device_get(info)
         means = jax.tree.map(lambda part: part.mean(-1), info.match)
         config = self.run.config

@@ -35,7 +35,7 @@ class Evaluate:
     dataset: str | None = None
     """Data set to evaluate on. Default: the run's own; a .pt file does not name it."""
     no_compile_cache: bool = False
-    """Compile anew, and keep nothing in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
+    """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
 def evaluate(command: Evaluate) -> None:
@@ -107,7 +107,7 @@ def _variant(command: Evaluate, condensed: Condensed) -> Variant:
 
 @contextlib.contextmanager
 def _results_file(run: Path) -> Iterator[Path]:
-    """Where the results go, nobody else writing there."""
+    """Where the results go, locked against other writers."""
     if _is_pt(run):
         yield run.with_name(f"{run.name}.evaluation.json")
         return

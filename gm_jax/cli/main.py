@@ -30,15 +30,20 @@ Command = (
 )
 
 
-def parse(arguments: Sequence[str] | None) -> Any:
+def parse(
+    arguments: Sequence[str] | None,
+    command: Any = Command,
+    prog: str = "gm-jax",
+    description: str = "Condense image data sets by gradient matching, in JAX.",
+) -> Any:
     """The command that the arguments stand for; a mistake in them as one line of `UserError`."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Command,
-                prog="gm-jax",
-                description="Condense image data sets by gradient matching, in JAX.",
+                command,
+                prog=prog,
+                description=description,
                 args=arguments,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(error), 2)
     except StoppedError as error:
         again = [word for word in arguments if word not in ("--replace", "--resume")]
-        message = f"{error}; to go on: gm-jax {shlex.join([*again, '--resume'])}"
+        message = f"{error}; to resume: gm-jax {shlex.join([*again, '--resume'])}"
         return _end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):

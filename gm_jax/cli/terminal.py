@@ -1,4 +1,4 @@
-"""What is shown while the work goes on: lines and a bar, on standard error."""
+"""What is shown during a run: lines and a progress bar, on standard error."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 def say(line: str) -> None:
-    """A line, at once; if nobody listens any more, the work goes on without."""
+    """Prints a line at once; a closed standard error is no reason to stop."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

@@ -72,7 +72,7 @@ def microbatched(mean_of: Callable, size: int | None) -> Callable:
 def microbatched_pullback(pullback: Callable, size: int | None) -> Callable:
     """`(params, x, y, v) -> grad_x <mean_of(params, x, y), v>`, at most `size` images at a time.
 
-    Nothing is kept from when the mean was computed: each part's intermediates are made anew.
+    Nothing is kept from when the mean was computed: each part's intermediates are computed again.
 
     Args:
         pullback: the same function of all images at once.

@@ -43,8 +43,8 @@ class Method(NamedTuple):
         inter_weight: of the part of the loss across classes; `None` is the number of classes.
         image_lr: learning rate of the images.
         network_lr: learning rate of the network in the inner epochs.
-        image_optimiser: of the images; its state lives through the whole run.
-        network_optimiser: of the network; its state lives through one iteration.
+        image_optimiser: of the images; its state lasts for the whole run.
+        network_optimiser: of the network; its state lasts for one iteration.
         batch_train: synthetic images in a batch of an inner epoch.
         batch_validation: real images whose loss the step rule looks at.
         microbatch: images at a time in means over images; `None` takes all at once.

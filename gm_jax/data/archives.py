@@ -1,4 +1,4 @@
-"""Archives that may be anybody's: nothing pickled is read, nothing expanded without bound."""
+"""Archives from untrusted sources: nothing pickled is read, nothing expanded without bound."""
 
 import math
 import os
@@ -70,7 +70,7 @@ def memory_size() -> int:
 
 
 def _check_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-    """Raises `ValueError` unless an array's header says what follows it, of a plain kind."""
+    """Raises `ValueError` unless an array is plain and its header agrees with its contents."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         shape, _, dtype = HEADERS[version](file, max_header_size=MOST_HEADER)

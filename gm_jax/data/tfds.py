@@ -2,7 +2,7 @@
 
 The files that a set's authors publish are downloaded from where TFDS knows them; TFDS's own builder
 checks, reads and shuffles them.  What it serves is kept in the cache folder as an `.npz` such as
-`own_data.load_npz` reads, and everything else is deleted.  From then on numpy is enough: neither
+`own.load_npz` reads, and everything else is deleted.  From then on numpy is enough: neither
 TFDS nor a network is needed.
 
 TensorFlow is not needed at all.  TFDS calls it for a handful of things when it prepares these sets,
@@ -83,7 +83,7 @@ def _read(name: str, path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             images, labels, test_images, test_labels, names = (file[key] for key in ARRAYS)
     except Exception as error:  # whatever a damaged file makes its readers raise
-        raise UserError(f"{path} is damaged: delete it, and {name} is prepared anew") from error
+        raise UserError(f"{path} is damaged: delete it, and {name} is prepared again") from error
     train = by_class(images, labels, len(names), STATISTICS[name])
     digits = name == "mnist"
     return Dataset(name, tuple(map(str, names)), train, test_images, test_labels, digits)
@@ -93,7 +93,7 @@ def _read(name: str, path: Path) -> Dataset:
 
 
 def _prepare(name: str, path: Path) -> None:
-    """Writes the cache file, whole or not at all; all else is in a folder that goes at the end."""
+    """Writes the cache file atomically; everything else is in a temporary folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -148,7 +148,7 @@ def _builder(name: str, work: Path) -> Any:
 
 
 def _leave_out_extra(builder: Any) -> None:
-    """Does without SVHN's split extra, which nobody here uses: 1.3 GB of the 1.6 to download."""
+    """Leaves out SVHN's split `extra`, which is not used: 1.3 of the 1.6 GB to download."""
     splits_of = builder._split_generators
 
     def train_and_test(manager):

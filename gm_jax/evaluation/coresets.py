@@ -14,7 +14,7 @@ from gm_jax.data.drawing import draw_classes
 from gm_jax.data.images import ClassImages, normalise
 
 Chooser = Callable[[Float[Array, "N d"], Bool[Array, " N"], int], Int[Array, " k"]]
-"""`(features, present, k) -> k indices` of one class; once all present ones are chosen, any."""
+"""`(features, present, k) -> k indices` of one class; once all present images are selected, any."""
 
 Set = tuple[Float[Array, "n h w c"], Int[Array, " n"]]
 """Images, normalised, class after class; and their labels, -1 for padding."""
@@ -32,10 +32,10 @@ def random_real(key: Key[Array, ""], data: ClassImages, ipc: int) -> Set:
     return x.reshape(-1, *x.shape[2:]), y.reshape(-1)
 
 
-def chosen_real(
+def select_real(
     chooser: Chooser, features_of: Callable, data: ClassImages, ipc: int, batch: int = 256
 ) -> Set:
-    """The `ipc` real images of each class that `chooser` takes.
+    """The `ipc` real images of each class that `chooser` selects.
 
     A class with fewer than `ipc` images gives them all, and more of its row labelled -1.
 
@@ -61,7 +61,7 @@ def chosen_real(
 
 
 def herding(features: Float[Array, "N d"], present: Bool[Array, " N"], k: int) -> Int[Array, " k"]:
-    """One after another, the image that brings the chosen ones' mean closest to the class's.
+    """One after another, the image that brings the mean of those selected closest to the class's.
 
     i_t = argmin_i || mu - (f_i + sum_(s < t) f_(i_s)) / t ||      (Welling 2009)
     """
@@ -78,7 +78,7 @@ def herding(features: Float[Array, "N d"], present: Bool[Array, " N"], k: int) -
 
 
 def k_center(features: Float[Array, "N d"], present: Bool[Array, " N"], k: int) -> Int[Array, " k"]:
-    """The image nearest the class's mean, then always the one farthest from all chosen ones.
+    """The image nearest the class's mean, then repeatedly the one farthest from all selected ones.
 
     i_t = argmax_i min_(s < t) || f_i - f_(i_s) ||      (greedy k-center, Sener & Savarese 2018)
     """

@@ -26,7 +26,7 @@ from gm_jax.nn.layers import (
 Params = Any
 """A network's trainable tensors: any pytree; the last axis of a tensor is its output unit."""
 Stats = Any
-"""What a network remembers besides: BatchNorm's running statistics; empty for all others."""
+"""A network's state that is not trained: BatchNorm's running statistics, else empty."""
 
 
 class Network(NamedTuple):

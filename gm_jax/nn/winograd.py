@@ -45,8 +45,8 @@ def _matrices() -> tuple[Matrix, Matrix, Matrix]:
     scale = np.array([np.prod([p - q for q in rest]) for p, rest in zip(POINTS, others)])
     g = np.vander(POINTS, 3, increasing=True) / scale[:, None]
     a = np.vander(POINTS, TILE, increasing=True)
-    whole = (b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]]))
-    rows_b, rows_g, rows_a = (tuple(map(tuple, matrix.tolist())) for matrix in whole)
+    padded = (b, np.vstack([g, np.eye(3)[-1]]), np.vstack([a, np.eye(TILE)[-1]]))
+    rows_b, rows_g, rows_a = (tuple(map(tuple, matrix.tolist())) for matrix in padded)
     return rows_b, rows_g, rows_a
 
 
@@ -97,14 +97,14 @@ def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o
     tall, wide = -(-h // TILE), -(-w // TILE)
     tiles = [p.reshape(REACH, n, tall, wide, -1) for p in products]
     rows = _joined_columns(tiles).reshape(REACH, n, tall, wide * TILE, -1)
-    whole = _joined_rows(rows).reshape(n, tall * TILE, wide * TILE, -1)
-    return whole[:, :h, :w]
+    image = _joined_rows(rows).reshape(n, tall * TILE, wide * TILE, -1)
+    return image[:, :h, :w]
 
 
 # --- the sums over tiles --------------------------------------------------------------------------
 
 
-def _apart(function: Callable, static: str | None = None) -> Callable:
+def _not_fused(function: Callable, static: str | None = None) -> Callable:
     """`function`, its arguments and results kept in memory: XLA fuses nothing across its border.
 
     Without it the CPU compiler computes every tile's sums again for each of their uses, pixel by
@@ -119,19 +119,19 @@ def _apart(function: Callable, static: str | None = None) -> Callable:
     return call
 
 
-@functools.partial(_apart, static="pads")
+@functools.partial(_not_fused, static="pads")
 def _padded(x, pads):
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-@functools.partial(_apart, static="matrix")
+@functools.partial(_not_fused, static="matrix")
 def _rows(x, matrix):
     """`[n, h, w, c]` to M' d `[6, n, h / 4, w, c]` of every tile."""
     h = _starts(x.shape[1], matrix)
     return _combine(matrix, [x[:, k : k + h : TILE] for k in range(len(matrix))], 0)
 
 
-@functools.partial(_apart, static="matrix")
+@functools.partial(_not_fused, static="matrix")
 def _columns(x, matrix):
     """`[6, n, h, w, c]` to its product with M, a strip `[6, n * h * w / 4, c]` a column.
 
@@ -146,13 +146,13 @@ def _columns(x, matrix):
     return strips
 
 
-@_apart
+@_not_fused
 def _joined_columns(strips):
     """Six `[6, n, h, w, c]` to m A, `[6, n, h, w, 4, c]`."""
     return _combine(_A, strips, 4)
 
 
-@_apart
+@_not_fused
 def _joined_rows(x):
     """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
     return _combine(_A, list(x), 2)

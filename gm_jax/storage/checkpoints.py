@@ -1,8 +1,8 @@
-"""Checkpoints of a run: `RUN/checkpoints/NUMBER.npz`, files that appear whole or not at all.
+"""Checkpoints of a run: `RUN/checkpoints/NUMBER.npz`, each written atomically.
 
 It holds the arrays of all sets, plain and unpadded, so that any number of devices can go on from
-it, and says of which run it is and how long metrics.jsonl was.  The archive's own checksums tell a
-damaged file from a good one.
+it, the identity of the run, and the length of metrics.jsonl.  The archive's own checksums detect
+damage.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def save(run: Path, state: State, identity: dict[str, Any]) -> None:
     """Writes a checkpoint, then deletes all but the last `KEPT`.
 
     Args:
-        run: the run folder; metrics.jsonl is whole up to this state.
+        run: the run folder; metrics.jsonl is complete up to this state.
         state: of all sets.
         identity: settings and data of the run, in JSON's types: what `restore` compares.
 
@@ -77,7 +77,7 @@ def restore(run: Path, start: State, identity: dict[str, Any]) -> State | None:
         except (UserError, KeyError, TypeError, ValueError) as error:
             log.warning("checkpoint %d of %s is skipped: %s", number, run, error)
     if found:
-        raise UserError(f"no checkpoint of {run} can be used: start anew with --replace")
+        raise UserError(f"no checkpoint of {run} can be used: start again with --replace")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON that may be anybody's."""
+"""Files that are written atomically, and JSON from untrusted sources."""
 
 import contextlib
 import json

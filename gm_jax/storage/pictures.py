@@ -55,7 +55,7 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
 
 
 def write_grid(path: Path, condensed: Condensed, number: int = 0) -> None:
-    """`save_grid`, whole or not at all."""
+    """`save_grid`, written atomically."""
     with atomic(path) as draft:
         save_grid(draft, condensed, number)
 

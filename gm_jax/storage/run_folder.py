@@ -1,4 +1,4 @@
-"""Run folders: what a run leaves on disk, written whole or not at all, and read back with care.
+"""Run folders: what a run leaves on disk, written atomically, and validated when read.
 
 config.json      every setting, and where the run comes from: versions, machine, commit, data
 metrics.jsonl    a line an iteration

@@ -77,14 +77,14 @@ def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(
         found, out, err = gm_jax("condense", *LONGER, "--out", folder)
     assert (found, out) == (status, "")
     last = err.splitlines()[-1]
-    assert last.startswith(f"gm-jax: stopped by {name} after iteration 3 of 5; to go on: gm-jax ")
+    assert last.startswith(f"gm-jax: stopped by {name} after iteration 3 of 5; to resume: gm-jax ")
     assert not run_folder.finished(folder)
     assert checkpoints.numbers(folder) == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    again = last.partition("to go on: gm-jax ")[2].split()
+    again = last.partition("to resume: gm-jax ")[2].split()
     found, _, err = gm_jax(*again)
     assert found == 0
-    assert "goes on at iteration 3 of 5" in err
+    assert "resumes at iteration 3 of 5" in err
     assert gm_jax("evaluate", folder, "--count", 1, "--epochs", 2)[0] == 0
     assert results(folder) == results(unbroken)
     seconds = [json.loads(line)["seconds"] for line in (folder / "metrics.jsonl").open()]
@@ -101,7 +101,7 @@ def test_resuming_a_finished_run_or_nothing(unbroken, tmp_path):
     few = [*SMALL, "--iterations", 1, "--out", tmp_path / "new", "--resume"]
     status, _, err = gm_jax("condense", *few)
     assert status == 0
-    assert "holds nothing to resume: beginning" in err
+    assert "holds nothing to resume: starting" in err
 
 
 def test_other_settings_or_data_are_not_resumed(halfway, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_spoiled_checkpoints_are_passed_over(halfway, unbroken, tmp_path):
     status, _, err = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
     assert status == 0
     assert "checkpoint 3" in err
-    assert "goes on at iteration 2 of 5" in err
+    assert "resumes at iteration 2 of 5" in err
     evaluation = results(unbroken)
     del evaluation["evaluation.json"]
     assert results(halfway) == evaluation
@@ -247,7 +247,7 @@ def test_runs_in_folders_of_any_name_are_resumed(tmp_path, stopped, name):
     folder = shutil.copytree(stopped, tmp_path / name)
     status, _, err = gm_jax("condense", *LONGER, "--out", folder, "--resume")
     assert status == 0
-    assert "goes on at iteration 3" in err
+    assert "resumes at iteration 3" in err
 
 
 def test_files_of_others_among_the_checkpoints_stay(halfway):

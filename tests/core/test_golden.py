@@ -5,6 +5,7 @@ Double precision reproduces them to 1e-9 (seen: 1e-14), single precision to 1e-4
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,7 +28,11 @@ from gm_jax.nn import networks
 from gm_jax.nn.networks import ARCHITECTURES, ConvNet, Network, from_flax
 
 PRECISIONS = pytest.mark.parametrize(
-    ("precise", "tolerance"), [(True, 1e-9), (False, 1e-4)], ids=["float64", "float32"]
+    ("precise", "tolerance"),
+    [
+        pytest.param(True, 1e-9, id="float64"),
+        pytest.param(False, 1e-4, id="float32", marks=pytest.mark.slow),
+    ],
 )
 
 VARIANTS = {
@@ -72,7 +77,17 @@ def golden_network(description, norm_layer="InstanceNorm", build=ConvNet, **vari
 
 
 @PRECISIONS
-@pytest.mark.parametrize("name", NETWORKS)
+def slow_unless(quick, values):
+    """The values as parameters, of which the quick tier takes some."""
+    return [v if quick(v) else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
+GRAY = slow_unless(lambda file: file.endswith("gray"), ["matching_gray", "matching_rgb"])
+
+
+@pytest.mark.parametrize(
+    "name", slow_unless(lambda name: re.match("(ConvNet|MLP|LeNet).*_1ch", name), NETWORKS)
+)
 def test_logits(name, precise, tolerance):
     with jax.enable_x64(precise):
         arrays, descriptions = golden.load("networks")
@@ -130,7 +145,7 @@ def matching_case(file, precise):
     return MatchingCase(arrays, network, params, real, synthetic, real_signals, signals, pull)
 
 
-@pytest.mark.parametrize("file", ["matching_gray", "matching_rgb"])
+@pytest.mark.parametrize("file", GRAY)
 @PRECISIONS
 def test_class_losses_and_gradients(file, precise, tolerance):
     with jax.enable_x64(precise):
@@ -153,7 +168,7 @@ def test_class_losses_and_gradients(file, precise, tolerance):
             assert golden.error(gradients[layer]["kernel"], expected) < tolerance
 
 
-@pytest.mark.parametrize("file", ["matching_gray", "matching_rgb"])
+@pytest.mark.parametrize("file", GRAY)
 @pytest.mark.parametrize("scheme", OBJECTIVES)
 @pytest.mark.parametrize("metric", METRICS)
 @PRECISIONS
@@ -195,7 +210,10 @@ def test_match_images(microbatch, x64):
     assert golden.error(gradient, case.arrays["multi_level/improved/grad_syn"]) < 1e-9
 
 
-@pytest.mark.parametrize("file", ["iteration_rgb", "iteration_gray_baseline"])
+@pytest.mark.parametrize(
+    "file",
+    slow_unless(lambda file: file == "iteration_rgb", ["iteration_rgb", "iteration_gray_baseline"]),
+)
 @PRECISIONS
 def test_whole_iteration(file, precise, tolerance):
     """Three outer steps with given real images; after each, the images, the loss, the network."""
@@ -238,7 +256,9 @@ def given_images(real):
     return ClassImages(real, counts, jnp.zeros(channel), jnp.full(channel, 1 / 255))
 
 
-@pytest.mark.parametrize("file", ["overfit_stops", "overfit_easy"])
+@pytest.mark.parametrize(
+    "file", slow_unless(lambda file: file == "overfit_stops", ["overfit_stops", "overfit_easy"])
+)
 @PRECISIONS
 def test_overfit_rule(file, precise, tolerance):
     """One case stops early, one runs into the limit of 50; every validation loss on the way."""

@@ -1,5 +1,8 @@
 """Iterations and runs: determinism, resuming, seeds, and a problem whose answer is known."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +25,9 @@ from gm_jax.nn.networks import from_functions
 SMALL = Config(
     dataset="digits",
     ipc=2,
-    width=8,
-    depth=2,
+    width=4,
+    depth=1,
+    norm="none",
     iterations=3,
     outer_steps=3,
     inner_epochs=4,
@@ -37,12 +41,23 @@ def digits():
     return load("digits")
 
 
-def condensed(config, dataset, until, state=None, chunk=1, method_of=None):
+@functools.cache
+def compiled(config, chunk=1):
+    """The program of a setting, whatever its seed, and how often it was traced."""
+    digits, traces = load("digits"), []
+
+    def method_of(swept):
+        traces.append(swept)
+        return build_method(config, digits, swept)
+
+    return compile_iteration(method_of, start_sets(config, digits), digits.train, chunk), traces
+
+
+def condensed(config, dataset, until, state=None, chunk=1):
     """The last state, and the infos of all iterations."""
     sets = start_sets(config, dataset)
     sets = sets if state is None else sets._replace(state=state)
-    method_of = method_of or (lambda swept: build_method(config, dataset, swept))
-    step = compile_iteration(method_of, sets, dataset.train, chunk)
+    step, _ = compiled(dataclasses.replace(config, seed=0), chunk)
     infos = []
     for _, after, info in iterations(step, sets, dataset.train, until):
         infos.append(info)
@@ -53,7 +68,7 @@ def condensed(config, dataset, until, state=None, chunk=1, method_of=None):
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
     (one, infos), (two, again) = condensed(SMALL, digits, 2), condensed(SMALL, digits, 2)
     jax.tree.map(np.testing.assert_array_equal, (one, infos), (two, again))
-    other = condensed(Config(**{**vars(SMALL), "seed": 1}), digits, 2)[0]
+    other = condensed(dataclasses.replace(SMALL, seed=1), digits, 2)[0]
     assert not np.array_equal(one.images, other.images)
 
 
@@ -64,10 +79,11 @@ def test_a_resumed_run_is_the_unbroken_run(digits):
     jax.tree.map(np.testing.assert_array_equal, (whole, infos), (resumed, first + second))
 
 
+@pytest.mark.slow
 def test_many_seeds_are_single_runs(digits):
-    together, infos = condensed(Config(**{**vars(SMALL), "seed": 5, "seeds": 2}), digits, 2)
+    together, infos = condensed(dataclasses.replace(SMALL, seed=5, seeds=2), digits, 2)
     for number in range(2):
-        alone, single = condensed(Config(**{**vars(SMALL), "seed": 5 + number}), digits, 2)
+        alone, single = condensed(dataclasses.replace(SMALL, seed=5 + number), digits, 2)
         np.testing.assert_allclose(together.images[number], alone.images[0], rtol=1e-4, atol=1e-5)
         for a, b in zip(infos, single):
             np.testing.assert_array_equal(a.inner_epochs[number], b.inner_epochs[0])
@@ -85,25 +101,17 @@ def test_infos_say_what_was_done(digits):
         assert not np.any(~info.loss_rose[0] & (epochs < 4) & (np.arange(3) < 2))  # else it rose
 
 
-def test_one_program_serves_all_iterations(digits):
-    """The run's step is traced once: a network is made in the first of four iterations only."""
-    method = build_method(SMALL, digits)
-    traces = []
-
-    def counted(key):
-        traces.append(key)
-        return method.network.init(key)
-
-    counting = method._replace(network=method.network._replace(init=counted))
-    condensed(SMALL, digits, 4, method_of=lambda swept: counting)
-    assert len(traces) == 1
+def test_one_program_serves_all_iterations_and_seeds(digits):
+    """It is traced once: the method is built in the first of all runs only."""
+    for seed in (0, 3):
+        condensed(dataclasses.replace(SMALL, seed=seed), digits, 3)
+    assert len(compiled(SMALL, 1)[1]) == 1
 
 
 def test_nothing_moves_between_host_and_device_during_a_run(digits):
     """But for what `iterations` fetches explicitly: whether a set is still finite."""
-    sets = start_sets(SMALL, digits)
-    step = compile_iteration(lambda s: build_method(SMALL, digits, s), sets, digits.train, 1)
-    keys, swept, state = sets
+    step, _ = compiled(SMALL, 1)
+    keys, swept, state = start_sets(SMALL, digits)
     with jax.transfer_guard("disallow_explicit"):
         for _ in range(2):
             state, _ = step(keys, swept, state, digits.train)
@@ -115,9 +123,10 @@ def test_the_guard_of_the_test_above_would_see_a_transfer():
         jax.device_put(np.ones(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
 def test_every_norm_runs_and_moves_the_images(digits, norm):
-    config = Config(**{**vars(SMALL), "norm": norm, "iterations": 1})
+    config = dataclasses.replace(SMALL, norm=norm, iterations=1)
     before = np.asarray(start_sets(config, digits).state.images)
     after, _ = condensed(config, digits, 1)
     assert np.all(np.isfinite(after.images))
@@ -141,7 +150,8 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
     params, _ = network.init(key)
     images = jax.random.normal(key, (2, 1, 2, 2, 1))
     frozen = NetworkState(params, {}, None)
-    info, _ = iteration.match_images(method, method.schemes[0], keys, data, frozen, images)
+    match = functools.partial(iteration.match_images, method, method.schemes[0])
+    info, _ = jax.jit(match)(keys, data, frozen, images)
     distance = 0.0
     for c in range(2):
         x, y = real[0][c][real[1][c] >= 0], real[1][c][real[1][c] >= 0]
@@ -186,10 +196,11 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
     assert abs(reached - 0.977) < 0.025
 
 
+@pytest.mark.slow
 def test_condense_under_vmap_is_condense_alone(digits):
     """A user's own vmap over keys: each seed keeps its own count of inner epochs."""
     method = build_method(SMALL, digits)
-    keys, _, state = start_sets(Config(**{**vars(SMALL), "seeds": 2}), digits)
+    keys, _, state = start_sets(dataclasses.replace(SMALL, seeds=2), digits)
     step = lambda key, state: iteration.iteration(method, key, digits.train, state)
     together, info = jax.jit(jax.vmap(step))(keys, state)
     for number in range(2):
@@ -198,10 +209,10 @@ def test_condense_under_vmap_is_condense_alone(digits):
         np.testing.assert_array_equal(info.inner_epochs[number], single.inner_epochs)
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("chunk", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
     """Three seeds at once, or two and one: each keeps its own count of inner epochs."""
-    config = Config(**{**vars(SMALL), "seeds": 3})
+    config = dataclasses.replace(SMALL, seeds=3)
     (one_by_one, infos), (together, others) = (
         condensed(config, digits, 2),
         condensed(config, digits, 2, None, chunk),
@@ -213,12 +224,12 @@ def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
 
 def test_swept_values_are_runs_with_those_values(digits):
     """2 x 1 x 2 sets of one seed; each is the run that has those values alone."""
-    swept = Config(**{**vars(SMALL), "image_lr": (0.1, 0.5), "inter_weight": (0.0, 10.0)})
+    swept = dataclasses.replace(SMALL, image_lr=(0.1, 0.5), inter_weight=(0.0, 10.0))
     together, _ = condensed(swept, digits, 2)
     combinations = [(0.1, 0.0), (0.1, 10.0), (0.5, 0.0), (0.5, 10.0)]
     assert [(r.image_lr, r.inter_weight) for _, r in list_sets(swept)] == combinations
     for at, (lr, weight) in enumerate(combinations):
-        alone = Config(**{**vars(SMALL), "image_lr": (lr,), "inter_weight": (weight,)})
+        alone = dataclasses.replace(SMALL, image_lr=(lr,), inter_weight=(weight,))
         images = condensed(alone, digits, 2)[0].images[0]
         np.testing.assert_allclose(together.images[at], images, rtol=1e-4, atol=1e-5)
     assert not np.allclose(together.images[0], together.images[1], atol=1e-3)
@@ -226,9 +237,6 @@ def test_swept_values_are_runs_with_those_values(digits):
 
 def test_memory_counts_the_arguments(digits):
     """8x8 digits, uint8: at least a byte a pixel, and float32 images with their momentum."""
-    step = compile_iteration(
-        lambda r: build_method(SMALL, digits, r), start_sets(SMALL, digits), digits.train, 1
-    )
-    found = memory(step)
+    found = memory(compiled(SMALL, 1)[0])
     assert found.arguments >= digits.train.images.size + 2 * 4 * 10 * 2 * 64
     assert found.temporary > 0

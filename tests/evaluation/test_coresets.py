@@ -38,7 +38,7 @@ def test_chosen_images_are_real_ones_of_their_class(chooser):
     pixels = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
     data = by_class(pixels, labels, 2, ((0.0,), (1 / 255,)))
     of = lambda x: x.reshape(len(x), -1)
-    x, y = coresets.chosen_real(chooser, of, data, 3)
+    x, y = coresets.select_real(chooser, of, data, 3)
     assert y.tolist() == [0, 0, 0, 1, 1, -1]  # class 1 has two images only
     found = np.round(np.asarray(x).ravel()).astype(int)
     assert sorted(found[:3]) == [0, 1, 2]

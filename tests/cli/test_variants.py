@@ -1,0 +1,118 @@
+"""A variant in a file outside the package: condensed, killed, resumed, evaluated, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import SMALL, results
+
+MY_RESEARCH = """\
+import jax
+import jax.numpy as jnp
+
+
+def manhattan(a, b):
+    return sum(jnp.sum(jnp.abs(p - q)) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def with_manhattan(method):
+    return method._replace(distance=manhattan)
+"""
+
+RUN = [
+    *("condense", "--variant", "my_research:with_manhattan", *SMALL, "--seeds", "1"),
+    *("--inter-weight", "1", "10", "--iterations", "30", "--checkpoint-every", "1"),
+]
+"""Two sets of one seed, of the inter weights 1 and 10."""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of a user's own, with a variant in a file of at most 15 lines."""
+    assert len(MY_RESEARCH.splitlines()) <= 15
+    (tmp_path / "my_research.py").write_text(MY_RESEARCH)
+    return tmp_path
+
+
+def started(folder, *arguments):
+    command = [sys.executable, "-m", "gm_jax", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def gm_jax(folder, *arguments):
+    """(exit status, standard output, standard error) of a command in a process of its own."""
+    process = started(folder, *arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
+    """The resumed run is the unbroken one in every byte but the clock's."""
+    assert gm_jax(folder, *RUN, "--out", "unbroken")[0] == 0
+    process = started(folder, *RUN, "--out", "killed")
+    while process.poll() is None and not list(folder.glob("killed/checkpoints/*.npz")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "killed" / "synthetic.npz").exists()
+    status, _, err = gm_jax(folder, *RUN, "--out", "killed", "--resume")
+    assert status == 0, err
+    assert "resumes at iteration" in err
+    assert results(folder / "killed") == results(folder / "unbroken")
+
+    status, out, err = gm_jax(folder, "evaluate", "killed", "--count", 1, "--epochs", 2)
+    assert status == 0, err
+    assert "condensed, inter_weight 10" in out
+    found = json.loads((folder / "killed" / "evaluation.json").read_text())["convnet"]
+    kinds = {"condensed, inter_weight 1", "condensed, inter_weight 10", "random real"}
+    assert set(found) == kinds | {"protocol"}
+
+    # another distance gives other images, and config.json says which it was
+    plain = [word for word in RUN if word not in RUN[1:3]]
+    assert gm_jax(folder, *plain, "--out", "plain")[0] == 0
+    with (
+        np.load(folder / "plain/synthetic.npz") as one,
+        np.load(folder / "killed/synthetic.npz") as two,
+    ):
+        assert not np.allclose(one["images"], two["images"], atol=1e-3)
+    about = json.loads((folder / "killed" / "config.json").read_text())
+    assert about["variant"]["name"] == "my_research:with_manhattan"
+    assert len(about["variant"]["sha256"]) == 64
+
+    with (folder / "my_research.py").open("a") as file:
+        file.write("# changed\n")
+    refusals = [
+        ([*RUN, "--resume"], ["my_research:with_manhattan", "changed"]),
+        ([*plain, "--resume"], ["--variant my_research:with_manhattan, not None"]),
+    ]
+    for command, words in refusals:
+        status, out, err = gm_jax(folder, *command, "--out", "killed")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert all(word in err for word in words), err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("my_research", ["my_research", "MODULE:FUNCTION"]),
+        ("my_research:nothing", ["my_research:nothing", "with_manhattan"]),
+        ("missing:with_manhattan", ["missing", "cannot be imported"]),
+        ("broken:f", ["broken", "ZeroDivisionError"]),
+    ],
+)
+def test_a_variant_that_is_none_is_one_line(folder, name, words):
+    (folder / "broken.py").write_text("1 / 0")
+    status, out, err = gm_jax(folder, "condense", "--variant", name, "--out", "run")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert all(word in err for word in words), err
+    assert not (folder / "run").exists()

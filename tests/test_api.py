@@ -1,0 +1,183 @@
+"""The calls of `gm_jax`: condensing, evaluating, variants, a loop of one's own, light imports."""
+
+import logging
+import statistics
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gm_jax
+from gm_jax.core import objectives
+
+SMALL = {
+    "dataset": "digits",
+    "ipc": 1,
+    "width": 4,
+    "depth": 1,
+    "norm": "none",
+    "outer_steps": 1,
+    "batch_real": 4,
+    "iterations": 2,
+}
+CONFIG = gm_jax.Config(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return gm_jax.load("digits")
+
+
+@pytest.fixture(scope="module")
+def plain(digits):
+    """Condensed without a variant."""
+    return gm_jax.condense(CONFIG, digits)
+
+
+def manhattan(a, b):
+    return sum(jnp.sum(jnp.abs(p - q)) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def with_manhattan(method):
+    return method._replace(distance=manhattan)
+
+
+def features(model, params, x, y):
+    """The mean features of the images that are there: of distribution matching."""
+    present = (y >= 0).astype(x.dtype)
+    return present @ model.features(params, x) / jnp.maximum(jnp.sum(present), 1)
+
+
+def with_features(method):
+    """One vector for each class: a tensor of one dimension, so the distance is of all numbers."""
+    signal = gm_jax.Signal(features, mean_over_images=True)
+    return method._replace(signal=signal, distance=lambda a, b: jnp.sum((a - b) ** 2))
+
+
+def test_a_loop_of_ones_own_is_condense(digits, plain, caplog):
+    """Numbers from 0, a state that goes on, infos of [sets, outer_steps]; the memory is logged."""
+    caplog.set_level(logging.INFO, "gm_jax")
+    numbers = []
+    for number, state, info in gm_jax.iterations(CONFIG, digits):
+        numbers.append(number)
+        assert info.match.loss.shape == (1, 1)
+        images = jax.device_get(state.images)  # a copy: the state is donated to the next iteration
+    assert numbers == [0, 1]
+    np.testing.assert_array_equal(images.reshape(plain.images.shape), plain.images)
+    assert any(message.startswith("memory: ") for message in caplog.messages)
+
+
+def test_a_distance_of_ones_own(digits, plain):
+    """Other images than without; the record names the function and its file's digest."""
+    ours = gm_jax.condense(CONFIG, digits, with_manhattan)
+    assert not np.allclose(ours.images, plain.images, atol=1e-3)
+    assert ours.variant.name.endswith("test_api:with_manhattan")
+    assert len(ours.variant.sha256) == 64
+    assert plain.variant is None
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        with_features,
+        lambda method: method._replace(image_optimiser=optax.adam, image_lr=0.01),
+        lambda method: method._replace(
+            schemes=(method.schemes[0]._replace(objective=objectives.within),)
+        ),
+    ],
+    ids=["signal", "optimiser", "objective"],
+)
+def test_every_part_can_be_replaced(digits, plain, variant):
+    ours = gm_jax.condense(CONFIG, digits, variant)
+    assert np.all(np.isfinite(ours.images))
+    assert not np.allclose(ours.images, plain.images, atol=1e-3)
+
+
+def test_swept_values_reach_a_variant(digits):
+    """A variant that halves the rate, swept over 0.2, is the plain method at 0.1."""
+    halved = lambda method: method._replace(image_lr=method.image_lr / 2)
+    swept = gm_jax.Config(**SMALL, image_lr=(0.2, 0.4))
+    ours = gm_jax.condense(swept, digits, halved)
+    plain = gm_jax.condense(gm_jax.Config(**SMALL, image_lr=(0.1, 0.2)), digits)
+    np.testing.assert_allclose(ours.images, plain.images, rtol=1e-5, atol=1e-6)
+
+
+def test_a_signal_that_is_no_mean_is_never_cut(digits):
+    """The norm of the gradient of all 4 images, in microbatches of 2 or not: the same images.
+
+    Were it cut, the mean of two norms would be more than the norm of the mean.
+    """
+
+    def norm_of(mean_over_images):
+        def of(model, params, x, y):
+            gradient = gm_jax.loss_gradient.of(model, params, x, y)
+            return jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)) + 1e-12)[None]
+
+        signal = gm_jax.Signal(of, mean_over_images)
+        distance = lambda a, b: jnp.sum((a - b) ** 2)
+        return lambda method: method._replace(signal=signal, distance=distance)
+
+    losses = {}
+    for name, microbatch, mean in (("all", 0, False), ("cut", 2, False), ("wrong", 2, True)):
+        config = gm_jax.Config(**SMALL | {"microbatch": microbatch, "iterations": 1})
+        ((_, _, info),) = gm_jax.iterations(config, digits, norm_of(mean))
+        losses[name] = float(info.match.loss[0, 0])
+    assert losses["cut"] == pytest.approx(losses["all"], rel=1e-5)
+    assert losses["wrong"] != pytest.approx(losses["all"], rel=1e-3)
+
+
+def test_evaluate_trains_the_variants_network(digits, plain):
+    """A network that always answers 0 is right on a tenth of the digits."""
+    zero = gm_jax.from_functions(
+        lambda key: {}, lambda params, x: jnp.eye(10)[jnp.zeros(len(x), int)]
+    )
+    settings = gm_jax.Evaluation(count=2, epochs=1)
+    scores = gm_jax.evaluate(plain, digits, settings, lambda method: method._replace(network=zero))
+    share = np.mean(np.asarray(digits.test_labels) == 0)
+    assert [score.trained_on for score in scores] == ["condensed", "random real"]
+    for score in scores:
+        assert score.accuracies.shape == (1, 2)
+        np.testing.assert_allclose(score.accuracies, share, rtol=1e-6)
+
+
+def test_wrong_settings_are_refused_before_anything_is_compiled(digits, plain):
+    with pytest.raises(gm_jax.UserError, match=r"--ipc 0: must be 1 to"):
+        gm_jax.iterations(gm_jax.Config(dataset="digits", ipc=0), digits)
+    with pytest.raises(gm_jax.UserError, match="vgg11"):
+        gm_jax.evaluate(plain, digits, gm_jax.Evaluation(networks=("vgg11",)))
+    with pytest.raises(gm_jax.UserError, match="--count 0"):
+        gm_jax.evaluate(plain, digits, gm_jax.Evaluation(count=0))
+
+
+def test_a_set_that_diverges_raises_and_is_explained(digits):
+    config = gm_jax.Config(**SMALL, image_lr=(1e29,))
+    with pytest.raises(gm_jax.DivergedError, match="set 0 at iteration") as caught:
+        gm_jax.condense(config, digits)
+    assert "--image-lr" in gm_jax.explain(caught.value, digits)
+
+
+HEAVY = ("matplotlib", "orbax", "tensorflow_datasets", "PIL", "sklearn", "pandas", "scipy.io")
+
+
+def test_importing_gm_jax_is_light():
+    """Nothing heavy; at most 1.2 times the time of jax, flax and optax, of three tries the best."""
+    program = (
+        "import sys, time; start = time.perf_counter(); import jax, flax, optax; "
+        "before = set(sys.modules); between = time.perf_counter(); import gm_jax; "
+        "end = time.perf_counter(); "
+        f"print([m for m in {HEAVY} if m in sys.modules and m not in before]); "
+        "print((end - start) / (between - start))"
+    )
+    ratios = []
+    for _ in range(3):
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        heavy, ratio = ran.stdout.splitlines()
+        assert heavy == "[]"
+        ratios.append(float(ratio))
+    assert min(ratios) < 1.2, statistics.median(ratios)
