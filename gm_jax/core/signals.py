@@ -46,7 +46,12 @@ class Signal(NamedTuple):
 
 
 def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    """Mean of -log softmax(logits)[label] over the labels that are not -1; 0 if there are none."""
+    """Mean of -log softmax(logits)[label] over the labels that are not -1; 0 if there are none.
+
+    >>> logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+    >>> f"{jnp.exp(-cross_entropy(logits, jnp.array([1, -1]))):.2f}"
+    '0.75'
+    """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
     present = (labels >= 0).astype(losses.dtype)
     return jnp.sum(losses * present) / jnp.maximum(jnp.sum(present), 1)
@@ -88,6 +93,9 @@ def pullback(signal: Signal) -> Callable[..., Float[Array, "n h w c"]]:
 
 def class_mean(signals: Tree) -> Tree:
     """mean_c of per-class signals [C, ...]; of gradients: that of the class-balanced loss.
+
+    >>> class_mean({"w": jnp.array([[1.0, 2.0], [3.0, 6.0]])})["w"].tolist()
+    [2.0, 4.0]
 
     As a product: on a CPU, a reduction over the first axis took a twelfth of the synthetic part.
     """

@@ -59,8 +59,12 @@ def conv2d(
 
     Output height `oh = (h + 2 * padding[0] - kh) // stride + 1`, likewise the width.  Forward and
     reverse mode, any order, any nesting of `vmap`.  `form` is one of `FORMS`; its default is this
-    platform's (`gm_jax.platforms`).  Raises `ValueError` where the channels differ or the kernel is
-    larger than the padded image.
+    platform's (`gm_jax.nn.platforms`).  Raises `ValueError` where the channels differ or the kernel
+    is larger than the padded image.
+
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    >>> conv2d(x, jnp.ones((2, 2, 1, 1))).item()
+    10.0
     """
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"image has {x.shape[-1]} channels, kernel takes {kernel.shape[2]}")
