@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
+BEYOND = Path(__file__).parent / "golden_beyond"
 
 
 def load(name: str):
