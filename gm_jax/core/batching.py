@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
+
+from gm_jax.data.images import Labels
 
 
 def chunked(f: Callable, chunk: int | None) -> Callable:
@@ -95,16 +97,24 @@ def microbatched_pullback(pullback: Callable, size: int | None) -> Callable:
     return apply
 
 
-def _share(part: Int[Array, " m"], whole: Int[Array, " n"], dtype: Any) -> Float[Array, ""]:
+def present(labels: Labels) -> Bool[Array, "*groups n"]:
+    """Which images are no padding: label not -1, or probabilities that do not sum to 0."""
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return labels >= 0
+    return jnp.sum(labels, -1) > 0
+
+
+def _share(part: Array, whole: Array, dtype: Any) -> Float[Array, ""]:
     """The images of `part` among those of `whole`; 0 if there are none at all."""
-    count = jnp.maximum(jnp.sum(whole >= 0), 1)
-    return jnp.sum(part >= 0).astype(dtype) / count.astype(dtype)
+    count = jnp.maximum(jnp.sum(present(whole)), 1)
+    return jnp.sum(present(part)).astype(dtype) / count.astype(dtype)
 
 
 def _split(x: Array, y: Array, size: int) -> tuple[Array, Array]:
-    """Equal parts of at most `size`, the last one padded with label -1."""
+    """Equal parts of at most `size`, the last one padded: label -1, or probabilities 0."""
     size = math.ceil(len(y) / math.ceil(len(y) / size))
     missing = -len(y) % size
+    padding = -1 if jnp.issubdtype(y.dtype, jnp.integer) else 0
     x = jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
-    y = jnp.pad(y, (0, missing), constant_values=-1)
-    return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
+    y = jnp.pad(y, ((0, missing), *((0, 0),) * (y.ndim - 1)), constant_values=padding)
+    return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size, *y.shape[1:])

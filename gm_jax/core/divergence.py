@@ -11,8 +11,10 @@ from gm_jax.core.iteration import (
     group_signals,
     outer_step,
     place,
+    real_groups,
     refresh_stats,
     step_keys,
+    synthetic_groups,
 )
 from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
 from gm_jax.data.images import ClassImages
@@ -83,7 +85,8 @@ def _first(
     def signals(key, data, state):
         keys = step_keys(key)
         network = refresh_stats(method, keys.stats, data, state.network)
-        groups = scheme.synthetic(keys.synthetic, state.images), scheme.real(keys.real, data)
+        synthetic = synthetic_groups(method, scheme, keys, state.images)
+        groups = synthetic, real_groups(method, scheme, keys, data)
         return tuple(group_signals(method, network, of) for of in groups)
 
     synthetic, real = signals(key, data, state)

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.core.batching import microbatched, microbatched_pullback, per_class
+from gm_jax.core.batching import chunked, microbatched, microbatched_pullback, per_class
 from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
 from gm_jax.core.objectives import MatchInfo
-from gm_jax.core.schemes import Groups, Scheme, class_labels
+from gm_jax.core.schemes import Scheme
 from gm_jax.core.signals import Model, cross_entropy, pullback
 from gm_jax.core.training import NetworkState, epoch, start
 from gm_jax.data.drawing import draw_classes, draw_mixed
-from gm_jax.data.images import ClassImages
+from gm_jax.data.images import Batch, ClassImages
 
 BATCH_NORM_IMAGES = 16
 """Real images of each class in the pass that sets BatchNorm's statistics at each outer step."""
@@ -32,28 +32,32 @@ class StepKeys(NamedTuple):
     Attributes:
         real: of the real images that are matched.
         synthetic: of the synthetic ones, where a scheme takes only some.
+        augment: of the random change of the images that are matched; the group is folded in.
         stats: of the real images that set BatchNorm's statistics.
         validation: of the real images that the step rule looks at.
         epochs: of the order of images; the number of the inner epoch is folded in.
+        inner_data: of what the network trains on; the number of the inner epoch is folded in.
     """
 
     real: Key[Array, ""]
     synthetic: Key[Array, ""]
+    augment: Key[Array, ""]
     stats: Key[Array, ""]
     validation: Key[Array, ""]
     epochs: Key[Array, ""]
+    inner_data: Key[Array, ""]
 
 
 def step_keys(key: Key[Array, ""]) -> StepKeys:
     """The keys of the outer step whose key this is."""
     match, stats, inner = jax.random.split(key, 3)
-    real, synthetic = jax.random.split(match)
-    validation, epochs = jax.random.split(inner)
-    return StepKeys(real, synthetic, stats, validation, epochs)
+    real, synthetic, augment = jax.random.split(match, 3)
+    validation, epochs, inner_data = jax.random.split(inner, 3)
+    return StepKeys(real, synthetic, augment, stats, validation, epochs, inner_data)
 
 
-def init(method: Method, images: Float[Array, "C ipc h w channel"]) -> State:
-    """The state before the first iteration, from the images to start with."""
+def init(method: Method, images: Float[Array, "C ipc *shape"]) -> State:
+    """The state before the first iteration, from what is learned at the start."""
     optimiser = method.image_optimiser(method.image_lr).init(images)
     return State(images, optimiser, jnp.zeros((), jnp.int32))
 
@@ -115,7 +119,8 @@ def begin(
         network = start(network_key, method.network, method.network_optimiser(method.network_lr))
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     keys = fold(steps_key, jnp.arange(method.outer_steps))
-    return StepState(state.images, state.optimiser, network), keys
+    images = method.parametrisation.project(state.images)
+    return StepState(images, state.optimiser, network), keys
 
 
 def place(method: Method, iteration: Int[Array, ""], step: Int[Array, ""]) -> Place:
@@ -166,34 +171,53 @@ def match_images(
     keys: StepKeys,
     data: ClassImages,
     network: NetworkState,
-    images: Float[Array, "C ipc h w channel"],
-) -> tuple[MatchInfo, Float[Array, "C ipc h w channel"]]:
-    """The matching loss of freshly drawn real images, and its gradient by the synthetic ones.
+    images: Float[Array, "C ipc *shape"],
+) -> tuple[MatchInfo, Float[Array, "C ipc *shape"]]:
+    """The matching loss of freshly drawn real images, and its gradient by what is learned.
 
     Args:
         method, scheme: the equations.
         keys: of the draws.
         data: the real images.
         network: stays as it is.
-        images: the synthetic ones.
+        images: what is learned.
     """
-    with jax.named_scope("draw"):
-        groups = scheme.real(keys.real, data)
     with jax.named_scope("real_signals"):
-        real_signals = group_signals(method, network, groups)
+        real_signals = group_signals(method, network, real_groups(method, scheme, keys, data))
 
     def choose(images):
-        groups = scheme.synthetic(keys.synthetic, images)
+        groups = synthetic_groups(method, scheme, keys, images)
         return groups.x, groups.y
 
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
     weight = len(images) if method.inter_weight is None else method.inter_weight
     match = functools.partial(scheme.objective, method.distance, weight)
-    info, gradient = match_signals(method, match, network, real_signals, Groups(x, y))
+    info, gradient = match_signals(method, match, network, real_signals, Batch(x, y))
     return info, to_images(gradient)[0]
 
 
-def group_signals(method: Method, network: NetworkState, groups: Groups) -> Any:
+@jax.named_scope("draw")
+def real_groups(method: Method, scheme: Scheme, keys: StepKeys, data: ClassImages) -> Batch:
+    """The real images that a step matches, drawn and augmented."""
+    return _augmented(method, keys, scheme.real(keys.real, data))
+
+
+def synthetic_groups(
+    method: Method, scheme: Scheme, keys: StepKeys, images: Float[Array, "C ipc *shape"]
+) -> Batch:
+    """The synthetic images that a step matches: decoded, chosen, and augmented as the real ones."""
+    decoded = method.parametrisation.decode(images)
+    return _augmented(method, keys, scheme.synthetic(keys.synthetic, decoded))
+
+
+def _augmented(method: Method, keys: StepKeys, groups: Batch) -> Batch:
+    if method.augment is None:
+        return groups
+    group_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys.augment, jnp.arange(len(groups.x)))
+    return groups._replace(x=chunked(method.augment, method.class_chunk)(group_keys, groups.x))
+
+
+def group_signals(method: Method, network: NetworkState, groups: Batch) -> Any:
     """The signal of each group's images, a pytree `[G, ...]`."""
     model = _model(method, network)
     signal = lambda params, x, y: method.signal.of(model, params, x, y)
@@ -206,7 +230,7 @@ def match_signals(
     match: Callable[[Any, Any], MatchInfo],
     network: NetworkState,
     real_signals: Any,
-    groups: Groups,
+    groups: Batch,
 ) -> tuple[MatchInfo, Float[Array, "G n h w channel"]]:
     """The loss of the groups of synthetic images and its gradient by them, given gT of each group.
 
@@ -251,17 +275,16 @@ def inner_loop(
     method: Method,
     keys: StepKeys,
     data: ClassImages,
-    images: Float[Array, "C ipc h w channel"],
+    images: Float[Array, "C ipc *shape"],
     network: NetworkState,
     step: Int[Array, ""],
 ) -> tuple[NetworkState, Int[Array, ""], Bool[Array, ""]]:
-    """Inner epochs on the synthetic images while the step rule keeps going.
+    """Inner epochs on `method.inner_data` while the step rule keeps going.
 
     Returns:
         the network, the epochs taken, and whether the last one made the validation loss rise.
     """
-    x = images.reshape(-1, *images.shape[2:])
-    y = class_labels(images).reshape(-1)
+    decoded = method.parametrisation.decode(images)
     optimiser = method.network_optimiser(method.network_lr)
     train = epoch(method.network, optimiser, method.batch_train, method.microbatch)
     validation = draw_mixed(keys.validation, data, method.batch_validation)
@@ -274,8 +297,9 @@ def inner_loop(
 
     def body(carry):
         state, rule_state = carry
-        epoch_key = jax.random.fold_in(keys.epochs, rule_state.epochs)
-        state, _ = train(epoch_key, state, x, y)
+        fold = lambda key: jax.random.fold_in(key, rule_state.epochs)
+        batch = method.inner_data(fold(keys.inner_data), data, decoded)
+        state, _ = train(fold(keys.epochs), state, batch.x, batch.y)
         return state, method.step_rule.update(rule_state, lambda: validation_loss(state))
 
     rule_state = method.step_rule.init(step, lambda: validation_loss(network))

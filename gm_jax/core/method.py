@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gm_jax.core.distances import Distance, cosine_l2
+from gm_jax.core.inner_data import InnerData, synthetic
 from gm_jax.core.objectives import MatchInfo
+from gm_jax.core.parametrisation import Parametrisation, pixels
 from gm_jax.core.schemes import Scheme
 from gm_jax.core.signals import Signal, loss_gradient
 from gm_jax.core.step_rules import StepRule
@@ -22,6 +24,9 @@ from gm_jax.nn.networks import Network
 
 Optimiser = Callable[[Any], optax.GradientTransformation]
 """`learning rate -> optax transformation`, such as `optax.adam`; the rate may be traced."""
+
+Augment = Callable[[Key[Array, ""], Float[Array, "n h w channel"]], Float[Array, "n h w channel"]]
+"""A random change of images, the same for the same key."""
 
 momentum_sgd: Optimiser = functools.partial(optax.sgd, momentum=0.5)
 """The paper's optimiser of images and of networks."""
@@ -41,6 +46,10 @@ class Method(NamedTuple):
         distance: between the signals of two groups of images.
         signal: what is matched; the loss gradient by default.
         inter_weight: of the part of the loss across classes; `None` is the number of classes.
+        parametrisation: what is learned, and the images that it stands for; pixels by default.
+        augment: `(key, x [n, h, w, channel]) -> x`, a random change of the images of a group before
+            they are matched: with one key for the real and the synthetic ones; or `None`.
+        inner_data: what the network trains on between outer steps: the synthetic images by default.
         image_lr: learning rate of the images.
         network_lr: learning rate of the network in the inner epochs.
         image_optimiser: of the images; its state lasts for the whole run.
@@ -58,6 +67,9 @@ class Method(NamedTuple):
     distance: Distance = cosine_l2
     signal: Signal = loss_gradient
     inter_weight: Float[Array, ""] | float | None = None
+    parametrisation: Parametrisation = pixels
+    augment: Augment | None = None
+    inner_data: InnerData = synthetic
     image_lr: Float[Array, ""] | float = 0.1
     network_lr: Float[Array, ""] | float = 0.01
     image_optimiser: Optimiser = momentum_sgd
@@ -81,12 +93,13 @@ class State(NamedTuple):
     """What a set carries from one iteration to the next.
 
     Attributes:
-        images: synthetic images, normalised, float `[C, ipc, height, width, channel]`.
+        images: what is learned, float `[C, ipc, ...]`: normalised synthetic images, or what the
+            parametrisation decodes to them.
         optimiser: the image optimiser's state.
         iteration: iterations done, int32 scalar.
     """
 
-    images: Float[Array, "C ipc h w channel"]
+    images: Float[Array, "..."]
     optimiser: Any
     iteration: Int[Array, ""]
 
@@ -100,7 +113,7 @@ class StepState(NamedTuple):
         network: the network and its optimiser's state.
     """
 
-    images: Float[Array, "C ipc h w channel"]
+    images: Float[Array, "..."]
     optimiser: Any
     network: NetworkState
 

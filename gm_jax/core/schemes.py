@@ -9,19 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gm_jax.core.objectives import Objective, across, within, within_and_across
 from gm_jax.data.drawing import draw_classes, draw_mixed
-from gm_jax.data.images import ClassImages
-
-
-class Groups(NamedTuple):
-    """Images in G groups: a signal is taken of each.
-
-    Attributes:
-        x: normalised images, float `[G, n, height, width, channel]`.
-        y: labels, int32 `[G, n]`; -1 marks padding.
-    """
-
-    x: Float[Array, "G n h w channel"]
-    y: Int[Array, "G n"]
+from gm_jax.data.images import Batch, ClassImages
 
 
 class Scheme(NamedTuple):
@@ -29,31 +17,34 @@ class Scheme(NamedTuple):
 
     Attributes:
         real: `(key, data) -> groups` of real images, drawn.
-        synthetic: `(key, images [C, ipc, h, w, channel]) -> groups`, linear in the images.
+        synthetic: `(key, images [C, n, h, w, channel]) -> groups` of the
+            decoded images, linear in them.
         objective: the loss over the groups' signals.
     """
 
-    real: Callable[[Key[Array, ""], ClassImages], Groups]
-    synthetic: Callable[[Key[Array, ""], Float[Array, "C ipc h w channel"]], Groups]
+    real: Callable[[Key[Array, ""], ClassImages], Batch]
+    synthetic: Callable[[Key[Array, ""], Float[Array, "C ipc h w channel"]], Batch]
     objective: Objective
 
 
-def intra(batch_real: int = 256) -> Scheme:
+def intra(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
     """Each class by itself: the DC baseline (arXiv 2006.05929).
 
     Args:
         batch_real: real images of a class.
+        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
     """
-    return Scheme(_real_classes(batch_real), _all_classes, within)
+    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), within)
 
 
-def multi_level(batch_real: int = 256) -> Scheme:
+def multi_level(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
     """Each class by itself and their mean: the paper's.
 
     Args:
         batch_real: real images of a class.
+        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
     """
-    return Scheme(_real_classes(batch_real), _all_classes, within_and_across)
+    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), within_and_across)
 
 
 def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
@@ -66,7 +57,7 @@ def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
 
     def real(key, data):
         x, y = draw_mixed(key, data, batch_real)
-        return Groups(x[None], y[None])
+        return Batch(x[None], y[None])
 
     def synthetic(key, images):
         x = images.reshape(-1, *images.shape[2:])
@@ -74,7 +65,7 @@ def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
         if len(y) > batch_synthetic:
             drawn = jax.random.permutation(key, len(y))[:batch_synthetic]
             x, y = x[drawn], y[drawn]
-        return Groups(x[None], y[None])
+        return Batch(x[None], y[None])
 
     return Scheme(real, synthetic, across)
 
@@ -85,9 +76,16 @@ def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc
     return jnp.broadcast_to(jnp.arange(classes, dtype=jnp.int32)[:, None], (classes, ipc))
 
 
-def _real_classes(batch: int) -> Callable[[Key[Array, ""], ClassImages], Groups]:
-    return lambda key, data: Groups(*draw_classes(key, data, batch))
+def _real_classes(batch: int) -> Callable[[Key[Array, ""], ClassImages], Batch]:
+    return lambda key, data: draw_classes(key, data, batch)
 
 
-def _all_classes(key: Key[Array, ""], images: Float[Array, "C ipc h w channel"]) -> Groups:
-    return Groups(images, class_labels(images))
+def _synthetic_classes(batch: int | None) -> Callable:
+    """All images of each class, or the same drawn places of every class."""
+
+    def choose(key, images):
+        if batch is not None and images.shape[1] > batch:
+            images = images[:, jax.random.permutation(key, images.shape[1])[:batch]]
+        return Batch(images, class_labels(images))
+
+    return choose

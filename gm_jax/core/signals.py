@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+
+from gm_jax.core.batching import present
+from gm_jax.data.images import Labels
 
 Tree = Any
 
@@ -31,7 +34,7 @@ class Signal(NamedTuple):
     """What of a network is matched.
 
     Attributes:
-        of: `(model, params, x [n, h, w, c], y [n]) -> pytree`.
+        of: `(model, params, x [n, h, w, c], y) -> pytree`; labels as in `data.images.Batch`.
         mean_over_images: whether the signal of n images is the mean of their n signals, images with
             label -1 left out.  Such a signal is computed in microbatches.  Any other one (the
             result of several training steps, a normalised vector) must say False and is computed
@@ -40,21 +43,26 @@ class Signal(NamedTuple):
             knows a cheaper way than reverse-mode differentiation of `of`, which `None` stands for.
     """
 
-    of: Callable[[Model, Any, Float[Array, "n h w c"], Int[Array, " n"]], Tree]
+    of: Callable[[Model, Any, Float[Array, "n h w c"], Labels], Tree]
     mean_over_images: bool
     pullback: Callable[..., Float[Array, "n h w c"]] | None = None
 
 
-def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    """Mean of -log softmax(logits)[label] over the labels that are not -1; 0 if there are none.
+def cross_entropy(logits: Float[Array, "n classes"], labels: Labels) -> Float[Array, ""]:
+    """Mean of -sum_k p_k log softmax(logits)_k over the images that are there; 0 if there are none.
+
+    A hard label stands for the distribution that is 1 there; -1 marks padding.
 
     >>> logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
     >>> f"{jnp.exp(-cross_entropy(logits, jnp.array([1, -1]))):.2f}"
     '0.75'
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
-    present = (labels >= 0).astype(losses.dtype)
-    return jnp.sum(losses * present) / jnp.maximum(jnp.sum(present), 1)
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    else:
+        losses = optax.softmax_cross_entropy(logits, labels)
+    there = present(labels).astype(losses.dtype)
+    return jnp.sum(losses * there) / jnp.maximum(jnp.sum(there), 1)
 
 
 def _gradient(model: Model, params: Any, x: Array, y: Array) -> Tree:

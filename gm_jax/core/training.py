@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from gm_jax.core.batching import microbatched
 from gm_jax.core.signals import cross_entropy
+from gm_jax.data.images import Labels
 from gm_jax.nn.networks import Network, Params, Stats
 
 
@@ -28,7 +29,7 @@ class NetworkState(NamedTuple):
 
 
 Trainer = Callable[
-    [Key[Array, ""], NetworkState, Float[Array, "n h w c"], Int[Array, " n"]],
+    [Key[Array, ""], NetworkState, Float[Array, "n h w c"], Labels],
     tuple[NetworkState, Float[Array, ""]],
 ]
 """`(key, state, x, y) -> (state, loss)`: one epoch."""

@@ -2,19 +2,18 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Key
 
-from gm_jax.data.images import ClassImages, normalise
+from gm_jax.data.images import Batch, ClassImages, normalise
 
 
-def draw_classes(
-    key: Key[Array, ""], data: ClassImages, batch: int
-) -> tuple[Float[Array, "C b h w channel"], Int[Array, "C b"]]:
+def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     """`batch` images of every class, without replacement, normalised.
 
     Returns:
-        images and labels, b = min(batch, N).  A class with fewer images gives all of them, and
-        the rest of its row repeats them with label -1: padding, which losses leave out.
+        images `[C, b, height, width, channel]` and labels `[C, b]`, b = min(batch, N).  A class
+        with fewer images gives all of them, and the rest of its row repeats them with label -1:
+        padding, which losses leave out.
     """
     classes, most = data.images.shape[:2]
     batch = min(batch, most)
@@ -28,12 +27,10 @@ def draw_classes(
     labels = jnp.arange(classes, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
     images, labels = jax.vmap(draw)(keys, data.images, data.counts, labels)
-    return normalise(images, data.mean, data.std), labels
+    return Batch(normalise(images, data.mean, data.std), labels)
 
 
-def draw_mixed(
-    key: Key[Array, ""], data: ClassImages, batch: int
-) -> tuple[Float[Array, "b h w channel"], Int[Array, " b"]]:
+def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     """`batch` images of the whole set, without replacement, normalised; b = min(batch, C * N).
 
     Where there are fewer images than that, the rest is padding, labelled -1.
@@ -44,4 +41,4 @@ def draw_mixed(
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
     labels = jnp.where(index < data.counts[label], label, -1).astype(jnp.int32)
-    return normalise(data.images[label, index], data.mean, data.std), labels
+    return Batch(normalise(data.images[label, index], data.mean, data.std), labels)

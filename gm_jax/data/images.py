@@ -30,6 +30,23 @@ class ClassImages(NamedTuple):
     std: Float[Array, " channel"]
 
 
+Labels = Int[Array, "*groups n"] | Float[Array, "*groups n classes"]
+"""A class each, -1 for padding; or a distribution over classes each, all 0 for padding."""
+
+
+class Batch(NamedTuple):
+    """Images and their labels, in any number of groups.
+
+    Attributes:
+        x: normalised images, float `[..., n, height, width, channel]`.
+        y: labels, int32 `[..., n]`, -1 where there is padding and no image; or probabilities, float
+            `[..., n, classes]`, all 0 where there is padding.
+    """
+
+    x: Float[Array, "*groups n h w channel"]
+    y: Labels
+
+
 class Dataset(NamedTuple):
     """A data set: what is condensed, and what the result is tested on.
 

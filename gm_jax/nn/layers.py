@@ -102,11 +102,63 @@ class InstanceNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
         image = x.shape[1:3]
         mean = window_sum(x, image) / math.prod(image)
-        # rounding must not make a constant image's variance negative
-        var = jnp.maximum(window_sum(x * x, image) / math.prod(image) - mean * mean, 0)
+        var = _not_negative(window_sum(x * x, image) / math.prod(image) - mean * mean)
         factor = scale[None, None, None] * jax.lax.rsqrt(var + 1e-5)
         shift = bias[None, None, None] - mean * factor
         return x * window_spread(factor, image) + window_spread(shift, image)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-5) * scale + bias, over one image.
+
+    A scale and a bias for each position.  Flax's own is the same, but for the variance's derivative
+    (see `_not_negative`).
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[1:])
+        mean, var = (t[:, None, None, None] for t in _moments(x, (1, 2, 3)))
+        return (x - mean) * (jax.lax.rsqrt(var + 1e-5) * scale[None]) + bias[None]
+
+
+class GroupNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-5) * scale + bias, over a group of one image's channels.
+
+    A scale and a bias for each channel.  Flax's own is the same, but for the variance's derivative
+    (see `_not_negative`).  Raises `ValueError` where the channels do not make equal groups.
+    """
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        *shape, channels = x.shape
+        if channels % self.groups:
+            raise ValueError(f"{channels} channels do not make {self.groups} equal groups")
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        size = channels // self.groups
+        moments = _moments(x.reshape(*shape, self.groups, size), (1, 2, 4))
+        mean, var = (jnp.repeat(t, size, -1)[:, None, None] for t in moments)
+        factor = jax.lax.rsqrt(var + 1e-5) * scale[None, None, None]
+        return (x - mean) * factor + bias[None, None, None]
+
+
+def _moments(x: Float[Array, "n ..."], axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and (biased) variance over `axes`."""
+    mean, square = (jnp.mean(t, axes) for t in (x, jnp.square(x)))
+    return mean, _not_negative(square - jnp.square(mean))
+
+
+def _not_negative(variance: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(variance, 0): rounding must not make a constant image's variance negative.
+
+    The derivative is 1 or 0 by the sign.  That of `jnp.maximum` is 1 where the maximum *equals* the
+    variance, which is false for two computations that differ in the last bit (see `_larger`).
+    """
+    return jnp.where(variance < 0, 0, variance)
 
 
 def no_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
@@ -121,8 +173,7 @@ def batch_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c
 
 def layer_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
     """Over height, width and channel of one image, with a scale and shift for each position."""
-    axes = (-3, -2, -1)
-    return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)(x)
+    return LayerNorm()(x)
 
 
 def instance_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
@@ -132,7 +183,7 @@ def instance_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h 
 
 def group_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
     """Over height, width and the channels of one of 4 groups."""
-    return nn.GroupNorm(num_groups=4, epsilon=1e-5)(x)
+    return GroupNorm(4)(x)
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -151,11 +202,25 @@ def average_pool(x: Float[Array, "n h w c"], size: int = 2) -> Float[Array, "n h
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Maximum of 2x2 windows, stride 2; an odd last row or column is left out.
 
-    A reshape and a reduction: XLA's window operations and their gradients are slow on the CPU.
-    Raises `ValueError` where not one window fits.
+    The derivative of every order goes to one pixel of a window: of equal ones to the first, row by
+    row, as in PyTorch.  Raises `ValueError` where not one window fits.
     """
     n, h, w, c = x.shape
-    return jnp.max(_whole_windows(x, 2).reshape(n, h // 2, 2, w // 2, 2, c), (2, 4))
+    x = _whole_windows(x, 2).reshape(n, h // 2, 2, w // 2, 2, c)
+    upper, lower = (_larger(x[:, :, row, :, 0], x[:, :, row, :, 1]) for row in (0, 1))
+    return _larger(upper, lower)
+
+
+def _larger(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The larger of each two numbers; the first of equal ones; NaN where either is NaN.
+
+    A selection by one comparison, and so are its derivatives: one of the two always gets all of it.
+    The derivatives of `jnp.max` and `jnp.maximum` instead ask which operand *equals* the maximum.
+    XLA may compute that operand again in another fusion, to another last bit: then none is equal,
+    and the derivative is lost.  Here no more can happen than that numbers equal but for rounding
+    change places.
+    """
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def _whole_windows(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:

@@ -66,6 +66,14 @@ OBJECTIVES = {
 NETWORKS = list(golden.load("networks")[1])
 
 
+def slow_unless(quick, values):
+    """The values as parameters, of which the quick tier takes some."""
+    return [v if quick(v) else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
+GRAY = slow_unless(lambda file: file.endswith("gray"), ["matching_gray", "matching_rgb"])
+
+
 def golden_network(description, norm_layer="InstanceNorm", build=ConvNet, **variant) -> Network:
     """The network of a golden file, whose `init` gives the golden parameters whatever the key."""
     side, channel = description["size"], description["channel"]
@@ -77,14 +85,6 @@ def golden_network(description, norm_layer="InstanceNorm", build=ConvNet, **vari
 
 
 @PRECISIONS
-def slow_unless(quick, values):
-    """The values as parameters, of which the quick tier takes some."""
-    return [v if quick(v) else pytest.param(v, marks=pytest.mark.slow) for v in values]
-
-
-GRAY = slow_unless(lambda file: file.endswith("gray"), ["matching_gray", "matching_rgb"])
-
-
 @pytest.mark.parametrize(
     "name", slow_unless(lambda name: re.match("(ConvNet|MLP|LeNet).*_1ch", name), NETWORKS)
 )
