@@ -1,10 +1,11 @@
 """`gm-jax show` and `gm-jax export`: a run's images to look at, and for other programs."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,15 +37,17 @@ class Export:
 
     As PNGs, OUT/SET/CLASS/NUMBER.png, and OUT/images.npz of uint8 `images` [sets, n, height, width,
     channel] and int32 `labels` [n]; or as the .pt file of the published PyTorch programs, exactly
-    as they were learned.
+    as they were learned; or as the files that a benchmark reads, normalised as it does that.
     """
 
     run: RunFolder
     """Run folder that condense wrote."""
     out: Path
     """Folder to make, which must not exist or be empty; with --to pt, file to write."""
-    to: Literal["png", "pt"] = "png"
-    """Pictures and pixels (png), or the layout of the PyTorch programs (pt), which needs torch."""
+    to: Literal["png", "pt", "dc-bench", "dd-ranking"] = "png"
+    """Pictures and pixels (png), the layout of the PyTorch programs (pt), DC-Bench's folder
+    distilled_results (dc-bench; it evaluates the last set), or DD-Ranking's images.pt and labels.pt
+    of each set (dd-ranking). All but png need torch, the benchmarks cifar10 or cifar100."""
 
 
 def show(command: Show) -> None:
@@ -71,25 +74,31 @@ def export(command: Export) -> None:
     _note_diverged(condensed)
     if not condensed.finished:
         raise UserError(f"{command.run} holds no set that did not diverge: nothing to export")
-    out = command.out
     if command.to == "pt":
         _export_pt(command, condensed)
         return
+    write = _FOLDERS[command.to]
+    with _new_folder(command.out) as draft:
+        write(draft, condensed)
+    print(f"{len(condensed.finished) * condensed.images.shape[1]} images: {command.out}")
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `out` if the block ends without an error."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder: name another")
-    pixels = denormalise(condensed.images, condensed.mean, condensed.std)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
-            _write_export(draft, pixels, condensed)
+            yield draft
             draft.chmod(0o755)
             os.replace(draft, out.resolve())
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
-    print(f"{len(condensed.finished) * pixels.shape[1]} images: {out}")
 
 
 def _export_pt(command: Export, condensed: Condensed) -> None:
@@ -97,11 +106,10 @@ def _export_pt(command: Export, condensed: Condensed) -> None:
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
     found = accuracies(command.run / "evaluation.json")
-    finished = condensed._replace(images=condensed.images[condensed.finished])
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic(out) as draft:
-        pt_file.write(draft, finished, found)
-    print(f"{len(finished.images)} sets: {out}")
+        pt_file.write(draft, condensed, found)
+    print(f"{len(condensed.finished)} sets: {out}")
 
 
 def accuracies(path: Path) -> dict[str, list[float]]:
@@ -117,7 +125,8 @@ def accuracies(path: Path) -> dict[str, list[float]]:
         raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
 
 
-def _write_export(folder: Path, pixels: np.ndarray, condensed: Condensed) -> None:
+def _write_png(folder: Path, condensed: Condensed) -> None:
+    pixels = denormalise(condensed.images, condensed.mean, condensed.std)
     finished = pixels[condensed.finished]
     np.savez_compressed(folder / "images.npz", images=finished, labels=condensed.labels)
     names = folder_names(condensed.class_names)
@@ -126,6 +135,14 @@ def _write_export(folder: Path, pixels: np.ndarray, condensed: Condensed) -> Non
             path = folder / f"set{number}" / names[label]
             path.mkdir(parents=True, exist_ok=True)
             pictures.save_image(path / f"{index % condensed.config.ipc:03}.png", image)
+
+
+_FOLDERS = {
+    "png": _write_png,
+    "dc-bench": pt_file.write_dc_bench,
+    "dd-ranking": pt_file.write_dd_ranking,
+}
+"""What fills the folder, by --to: `(folder, condensed)`."""
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:

@@ -3,11 +3,15 @@
     {"data": [[images, labels], ...], "accs_all_exps": {network: [accuracy, ...]}}
 
 a pair a set: float32 images [n, channel, height, width], normalised, class after class, and int64
-labels.
+labels.  That is what main.py of VICO-UoE/DatasetCondensation writes, and what `write` does.
+
+No such file says by which mean and standard deviation its images are normalised.  `write` keeps
+the run's own, and `read` takes the data set's.  A benchmark has numbers of its own, by which it
+normalises the test images: `write_dc_bench` and `write_dd_ranking` convert to those.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,7 +35,7 @@ NUMBERS: list[Any] = [
 
 
 def write(path: Path, condensed: Condensed, accuracies: dict[str, list[float]]) -> None:
-    """All sets of a run.
+    """All sets of a run that did not diverge.
 
     Args:
         path: file to write.
@@ -42,12 +46,7 @@ def write(path: Path, condensed: Condensed, accuracies: dict[str, list[float]]) 
         UserError: PyTorch is not installed.
         OSError: the file cannot be written.
     """
-    torch = require("torch", "torch")
-    images = torch.from_numpy(np.array(np.moveaxis(condensed.images, -1, 2), order="C"))
-    labels = torch.from_numpy(condensed.labels.astype(np.int64))
-    data = [[of_set.clone(), labels.clone()] for of_set in images]
-    with path.open("wb") as file:  # PyTorch's own error, were it to open the file, says less
-        torch.save({"data": data, "accs_all_exps": accuracies}, file)
+    _save(path, {"data": _pairs(condensed), "accs_all_exps": accuracies})
 
 
 def read(path: Path, dataset: Dataset) -> Condensed:
@@ -88,6 +87,138 @@ def read(path: Path, dataset: Dataset) -> Condensed:
         iterations=np.full(len(sets), Config.iterations, np.int32),
         config=Config(dataset=dataset.name, ipc=ipc, seeds=len(sets)),
     )
+
+
+# --- what benchmarks read -------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """A data set as a benchmark knows it.
+
+    Attributes:
+        name: the benchmark's.
+        mean: by which it normalises, of pixels in 0..1, a channel each.
+        std: likewise.
+    """
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_CIFAR10 = Known("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+DC_BENCH = {
+    "cifar10": _CIFAR10,
+    "cifar100": Known("CIFAR100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""By our names; justincui03/dc_benchmark, evaluator/evaluator_utils.py (`get_dataset`) at 071901d.
+"""
+
+DD_RANKING = {"cifar10": _CIFAR10, "cifar100": _CIFAR10._replace(name="CIFAR100")}
+"""By our names; NUS-HPC-AI-Lab/DD-Ranking, doc/datasets/overview.md and ddranking/utils/data.py
+(`get_dataset`): CIFAR-100 is normalised by the numbers of CIFAR-10.
+"""
+
+
+def write_dc_bench(folder: Path, condensed: Condensed) -> None:
+    """The file that DC-Bench evaluates, where it looks for it.
+
+        FOLDER/DC/CIFAR10/IPC10/res_DC_CIFAR10_ConvNet_10ipc.pt
+
+    FOLDER is its `distilled_results`; what is in it counts as the method `dc`, and its name says
+    ConvNet whatever network the set was condensed with.  The layout is that of `write`, of which
+    DC-Bench reads the *last* set only, and no accuracies.  It trains on the images as they are and
+    tests on images normalised by its own mean and standard deviation: ours are converted to those.
+
+    Source: justincui03/dc_benchmark at 071901d: data_loader/dc_data_loader.py (folders, file name,
+    keys), evaluator/evaluator.py (`distilled_results`, normalisation by default).  Its
+    docs/new_method.md draws the folders without CIFAR10; the loader, which counts, has it.
+
+    Args:
+        folder: an existing one.
+        condensed: sets of a data set in `DC_BENCH`.
+
+    Raises:
+        UserError: PyTorch is not installed, or DC-Bench does not know the data set.
+        OSError: the file cannot be written.
+    """
+    known = _known("DC-Bench", DC_BENCH, condensed)
+    ipc = condensed.config.ipc
+    place = folder / "DC" / known.name / f"IPC{ipc}"
+    place.mkdir(parents=True)
+    contents = {"data": _pairs(_renormalised(condensed, known)), "accs_all_exps": {}}
+    _save(place / f"res_DC_{known.name}_ConvNet_{ipc}ipc.pt", contents)
+
+
+def write_dd_ranking(folder: Path, condensed: Condensed) -> None:
+    """The tensors that DD-Ranking is given, a folder a set that did not diverge.
+
+        FOLDER/set0/images.pt    float32 [C * ipc, channel, height, width], class after class
+        FOLDER/set0/labels.pt    int64 [C * ipc]
+
+    They are the arguments `image_tensor` and `hard_labels` of its `compute_metrics`:
+
+        LabelRobustScoreHard(config).compute_metrics(
+            image_tensor=torch.load("images.pt"), hard_labels=torch.load("labels.pt"))
+
+    The augmentation-robust score takes no hard labels: it assumes them class after class, as these
+    are.  DD-Ranking trains on the images as they are and tests, unless `use_zca` is set, on images
+    normalised by its own mean and standard deviation: ours are converted to those.
+
+    Source: NUS-HPC-AI-Lab/DD-Ranking: doc/metrics/lrs-hard-label.md at 434a861 (shape, arguments),
+    ddranking/metrics/hard_label.py at 10228f3 and aug_robust.py at 4c51420 (types, the order of
+    classes), ddranking/utils/data.py at 4df3a56 (`TensorDataset`, normalisation), demo_hard.py at
+    97082f6 (images.pt), doc/getting-started/quick-start.md at bf335b7 (labels.pt, for soft ones).
+
+    Args:
+        folder: an existing one.
+        condensed: sets of a data set in `DD_RANKING`.
+
+    Raises:
+        UserError: PyTorch is not installed, or DD-Ranking does not know the data set.
+        OSError: a file cannot be written.
+    """
+    known = _known("DD-Ranking", DD_RANKING, condensed)
+    pairs = _pairs(_renormalised(condensed, known))
+    for number, (images, labels) in zip(condensed.finished, pairs, strict=True):
+        place = folder / f"set{number}"
+        place.mkdir()
+        _save(place / "images.pt", images)
+        _save(place / "labels.pt", labels)
+
+
+def _known(benchmark: str, sets: dict[str, Known], condensed: Condensed) -> Known:
+    name = condensed.config.dataset
+    if name not in sets:
+        raise UserError(f"{benchmark} does not evaluate {name}, but {', '.join(sets)}")
+    return sets[name]
+
+
+def _renormalised(condensed: Condensed, known: Known) -> Condensed:
+    """The same pixels, image * std + mean, normalised by a benchmark's numbers."""
+    pixels = condensed.images * condensed.std.astype(np.float64) + condensed.mean
+    images = (pixels - np.array(known.mean)) / np.array(known.std)
+    mean, std = (np.asarray(part, np.float32) for part in (known.mean, known.std))
+    return condensed._replace(images=images.astype(np.float32), mean=mean, std=std)
+
+
+# --- tensors --------------------------------------------------------------------------------------
+
+
+def _pairs(condensed: Condensed) -> list[list[Any]]:
+    """[images, labels] of each set that did not diverge, as tensors that share no memory."""
+    torch = require("torch", "torch")
+    images = condensed.images[condensed.finished]
+    images = torch.from_numpy(np.array(np.moveaxis(images, -1, 2), order="C"))
+    labels = torch.from_numpy(condensed.labels.astype(np.int64))
+    return [[of_set.clone(), labels.clone()] for of_set in images]
+
+
+def _save(path: Path, contents: Any) -> None:
+    torch = require("torch", "torch")
+    with path.open("wb") as file:  # PyTorch's own error, were it to open the file, says less
+        torch.save(contents, file)
 
 
 def _checked(
