@@ -97,6 +97,7 @@ def test_every_part_can_be_replaced(digits, plain, variant):
     assert not np.allclose(ours.images, plain.images, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_swept_values_reach_a_variant(digits):
     """A variant that halves the rate, swept over 0.2, is the plain method at 0.1."""
     halved = lambda method: method._replace(image_lr=method.image_lr / 2)
@@ -153,6 +154,7 @@ def test_wrong_settings_are_refused_before_anything_is_compiled(digits, plain):
         gm_jax.evaluate(plain, digits, gm_jax.Evaluation(count=0))
 
 
+@pytest.mark.slow
 def test_a_set_that_diverges_raises_and_is_explained(digits):
     config = gm_jax.Config(**SMALL, image_lr=(1e29,))
     with pytest.raises(gm_jax.DivergedError, match="set 0 at iteration") as caught:

@@ -182,8 +182,9 @@ def match_images(
         network: stays as it is.
         images: what is learned.
     """
+    groups = real_groups(method, scheme, keys, data)  # a scope of its own
     with jax.named_scope("real_signals"):
-        real_signals = group_signals(method, network, real_groups(method, scheme, keys, data))
+        real_signals = group_signals(method, network, groups)
 
     def choose(images):
         groups = synthetic_groups(method, scheme, keys, images)

@@ -154,6 +154,7 @@ def test_export_writes_the_pixels_as_pngs_and_npz(finished, tmp_path):
             assert np.array_equal(np.asarray(picture), pixels[1, number, :, :, 0])
 
 
+@pytest.mark.slow
 def test_a_run_from_real_images_starts_there(tmp_path):
     """At a tiny learning rate the images stay the real ones: all of them are in the set."""
     arguments = [*SMALL, "--start", "real", "--image-lr", "1e-12", "--seeds", 1]

@@ -195,6 +195,7 @@ def test_a_folder_in_use_is_left_alone(unbroken, tmp_path):
     assert run_folder.finished(unbroken)
 
 
+@pytest.mark.slow
 def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(unbroken, folder)
@@ -290,6 +291,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
         assert gm_jax("condense", *SMALL, "--out", tmp_path / "run")[0] == 0
 
 
+@pytest.mark.slow
 def test_nobody_need_listen_to_a_run_that_is_stopped(tmp_path):
     """Standard error is a pipe whose reader is gone, as when Ctrl-C ends `2>&1 | tee log` too."""
     command = [*SMALL, "--iterations", 10000, "--out", tmp_path / "run"]
@@ -307,6 +309,7 @@ def test_nobody_need_listen_to_a_run_that_is_stopped(tmp_path):
     assert checkpoints.numbers(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(unbroken, folder)
@@ -321,6 +324,7 @@ def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
 # --- no room --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_more_room_ends_in_one_line_and_the_last_checkpoint_stays(halfway, unbroken):
     """Files are limited to 1 kB, less than a checkpoint or the metrics need."""
     code = (
@@ -349,6 +353,7 @@ def test_no_more_room_ends_in_one_line_and_the_last_checkpoint_stays(halfway, un
 # --- divergence -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     """The set of --image-lr 0.1 is what it is alone; that of 1e25 stays as it began."""
     one = [*SMALL, "--seeds", 1, "--iterations", 3]
@@ -383,6 +388,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["images.npz", "set0"]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
     folder = tmp_path / "run"
     status, _, err = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder)
@@ -400,6 +406,7 @@ def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
 # --- where a result comes from --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_other_data_than_it_was_condensed_from_is_said(unbroken, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(unbroken, folder)

@@ -56,6 +56,7 @@ def gm_jax(folder, *arguments):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
     """The resumed run is the unbroken one in every byte but the clock's."""
     assert gm_jax(folder, *RUN, "--out", "unbroken")[0] == 0

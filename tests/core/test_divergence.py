@@ -13,8 +13,8 @@ from gm_jax.data.loading import load
 SMALL = {
     "dataset": "digits",
     "ipc": 2,
-    "width": 8,
-    "depth": 2,
+    "width": 4,
+    "depth": 1,
     "outer_steps": 3,
     "inner_epochs": 4,
     "batch_real": 12,
@@ -29,6 +29,7 @@ def found_in(config, change=lambda method: method, scale=1.0):
     return find_divergence(change(build_method(config, digits)), keys[0], digits.train, state)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_finite_is_not_blamed():
     assert found_in(Config(**SMALL)) is None
 
@@ -39,9 +40,11 @@ def test_a_run_that_is_finite_is_not_blamed():
         # 1e38 times a distance of some tens is beyond 3.4e38, the largest float32
         ({"inter_weight": (1e38,), "scheme": "multi-level"}, 1.0, "inter", 0, "inter_weight"),
         # the weights overflow in the inner epochs after step 0, the images are still small
-        ({"network_lr": (1e25,)}, 1.0, "intra", 1, "network_lr"),
+        pytest.param(
+            {"network_lr": (1e25,)}, 1.0, "intra", 1, "network_lr", marks=pytest.mark.slow
+        ),
         # images of 1e24 after step 0 overflow the weights too: the images are to blame
-        ({"image_lr": (1e24,)}, 1.0, "intra", 1, "image_lr"),
+        pytest.param({"image_lr": (1e24,)}, 1.0, "intra", 1, "image_lr", marks=pytest.mark.slow),
         # squares of gradients of images of 1e30 overflow in the first step
         ({"norm": "none"}, 1e30, "intra", 0, "image_lr"),
     ],
@@ -52,6 +55,7 @@ def test_the_part_and_the_likely_cause(settings, scale, part, step, cause):
     assert found.tensor is None or found.tensor.split("/")[-1] in ("kernel", "bias", "scale")
 
 
+@pytest.mark.slow
 def test_images_that_overflow_after_a_finite_loss():
     """Gradients above 1e-3, times 1e3 times 3.4e38, are beyond float32; the loss is not."""
     huge = optax.chain(optax.scale(-3.4e38), optax.scale(1e3))
@@ -61,6 +65,7 @@ def test_images_that_overflow_after_a_finite_loss():
     assert found == Divergence(0, 0, "images", None, "image_lr")
 
 
+@pytest.mark.slow
 def test_the_tensor_is_the_first_whose_distance_is_not_finite():
     """A network with one weight of infinity: that tensor is named."""
 

@@ -222,6 +222,7 @@ def test_seeds_in_any_chunks_are_the_same_runs(digits, chunk):
         np.testing.assert_array_equal(info.inner_epochs, other.inner_epochs)
 
 
+@pytest.mark.slow
 def test_swept_values_are_runs_with_those_values(digits):
     """2 x 1 x 2 sets of one seed; each is the run that has those values alone."""
     swept = dataclasses.replace(SMALL, image_lr=(0.1, 0.5), inter_weight=(0.0, 10.0))

@@ -90,6 +90,7 @@ def test_the_inter_loss_is_c_times_the_distance_of_the_mixed_batches_gradients()
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-3 * np.abs(gradient).max())
 
 
+@pytest.mark.slow
 def test_images_that_were_not_drawn_do_not_move():
     digits = load("digits")
     config = Config(**{**vars(SMALL), "scheme": "inter"})
@@ -102,6 +103,7 @@ def test_images_that_were_not_drawn_do_not_move():
     assert np.sum(np.any(np.asarray(gradient) != 0, (2, 3, 4))) == 3
 
 
+@pytest.mark.slow
 def test_interleaved_is_intra_in_even_iterations_and_inter_in_odd_ones():
     """Iteration 0 is intra's to the bit; from its images, iteration 1 is inter's."""
     digits = load("digits")

@@ -169,6 +169,7 @@ def test_a_wrong_folder_is_refused_with_what_is_wrong(tmp_path):
         load("digits", 8)
 
 
+@pytest.mark.slow
 def test_own_data_from_the_command_line(tmp_path, capsys, monkeypatch):
     """Condensed under a relative path, evaluated from elsewhere; refused once it has changed."""
     monkeypatch.chdir(tmp_path)

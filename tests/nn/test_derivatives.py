@@ -141,13 +141,13 @@ def assert_right(found):
         assert min(errors) < 1e-5, errors
 
 
-QUICK = [("group", "max", "leaky-relu")]
 VARIANTS = [(n, p, a) for n in NORMS for p in POOLINGS for a in ACTIVATIONS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "pool", "activation"),
-    [v if v in QUICK else pytest.param(*v, marks=pytest.mark.slow) for v in VARIANTS],
+    VARIANTS,
 )
 def test_every_convnet(norm, pool, activation):
     """Width 12, two blocks, 12x12: each variant, compiled with fusion."""

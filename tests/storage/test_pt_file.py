@@ -158,6 +158,7 @@ def test_sets_that_diverged_are_not_in_a_pt_file(cifar, tmp_path):
         assert np.allclose(pixels_of(images, *ours), of_set, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_read_back_to_the_bit_and_evaluated(run, tmp_path):
     path = tmp_path / "res.pt"
     assert gm_jax("export", run, "--to", "pt", "--out", path)[0] == 0
