@@ -1,1 +1,1 @@
-"""Scripts over the library: measurements, and the tables and figures of the paper."""
+"""Scripts that use the library: the paper's tables and figures, and benchmarks."""

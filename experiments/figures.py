@@ -1,6 +1,6 @@
-"""Pictures of results."""
+"""Plots of results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 def bars(
     path: Path, title: str, labels: Sequence[str], means: Sequence[float], spreads: Sequence[float]
 ) -> None:
-    """A bar a label, accuracies in percent, with its standard deviation."""
+    """A bar for each label, accuracies in percent, with standard deviations."""
     figure = Figure(figsize=(6, 0.6 + 0.3 * len(labels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -26,15 +26,15 @@ def bars(
 
 
 def panels(
-    path: Path, x_label: str, y_labels: Sequence[str], series: dict[str, Sequence[np.ndarray]]
+    path: Path, x_label: str, y_labels: Sequence[str], series: Mapping[str, Sequence[np.ndarray]]
 ) -> None:
-    """Side by side, a panel a y label: means over lives with their standard deviation.
+    """Panels side by side, one for each y label: means over networks, with standard deviations.
 
     Args:
         path: PNG to write.
         x_label: of every panel.
         y_labels: of each panel.
-        series: by name, for each panel the values `[lives, x]`.
+        series: by name, for each panel the values `[networks, x]`.
     """
     figure = Figure(figsize=(4 * len(y_labels), 3), layout="constrained")
     FigureCanvasAgg(figure)

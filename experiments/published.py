@@ -1,8 +1,8 @@
-"""Published accuracies, in percent, of the method that this one starts from.
+"""Published accuracies, in percent, of the baseline: dataset condensation (DC).
 
 Dataset Condensation with Gradient Matching (Zhao, Mopuri & Bilen, ICLR 2021, arXiv 2006.05929),
 ConvNet, test accuracy; as quoted in the comparison table of arXiv 2107.13034 (Nguyen et al. 2021).
-Of the whole data sets: `mnist5k` is a fifteenth of MNIST, so its column has no published number.
+They are of the full data sets: `mnist5k` is a fifteenth of MNIST, and has no published number.
 """
 
 DC = {
@@ -20,4 +20,4 @@ DC = {
     "cifar10, 50": "53.9 ± 0.5",
     "cifar100, 1": "12.8 ± 0.3",
 }
-"""By `data set, images a class`."""
+"""By `data set, images of each class`."""

@@ -1,97 +1,100 @@
-"""Coresets and the whole training set, evaluated as condensed sets are: the rivals in a table."""
-
-import functools
-import json
-import sys
+"""Rows to compare a method with: coresets and the full training set, evaluated in the same way."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.sweep import Found, Scale, config, loaded
-from gm_jax.config import Config, build_network, check
+from experiments.sweep import Found, Scale, config, load_once
+from gm_jax.build import build_network
+from gm_jax.cli.terminal import say
+from gm_jax.config import Config, check
 from gm_jax.data.images import ClassImages, Dataset, normalise
-from gm_jax.evaluation.coresets import Set, chosen_real, features, herding, k_center, random_real
-from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, test_set, train
+from gm_jax.evaluation.coresets import Set, herding, k_center, random_real, select_real
+from gm_jax.evaluation.protocol import (
+    LabelledSets,
+    Protocol,
+    evaluate_sets,
+    paper_protocol,
+    test_set,
+    train,
+)
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
-from gm_jax.storage import run_folder
+from gm_jax.storage import files
 
-WHOLE = "whole set"
-RIVALS = ("random", "herding", "k-center", WHOLE)
+FULL = "full set"
+RIVALS = ("random", "herding", "k-center", FULL)
 
 FEATURE_EPOCHS = 20
-"""Of the networks, trained on the whole set, by whose features herding and k-center choose."""
+"""Epochs on the full set of the networks whose features herding and k-center choose by."""
 
 
-def rival(kind: str, scale: Scale, column: str, whole_epochs: int) -> Found:
-    """One rival on one data set and ipc; a finished one is read.
+def rival(kind: str, scale: Scale, column: str, full_epochs: int) -> Found:
+    """One rival on one data set and ipc; a finished one is only read.
 
     Args:
         kind: one of `RIVALS`.
         scale: data set, ipc, seeds, networks, epochs.
         column: of the table.
-        whole_epochs: epochs of evaluation on the whole training set, which is many steps each.
+        full_epochs: epochs of evaluation on the full training set, which are many steps each.
     """
-    print(f"{kind}, {column}", file=sys.stderr, flush=True)
+    say(f"{kind}, {column}")
     settings = config(scale)
     check(settings)
-    of = scale.dataset if kind == WHOLE else column
-    path = scale.out / "cells" / f"{kind} {of}.json".replace(" ", "_")
+    name = scale.dataset if kind == FULL else column
+    path = scale.folder / "cells" / f"{kind} {name}.json".replace(" ", "_")
     asked = {"kind": kind, "dataset": scale.dataset, "count": scale.count, "smoke": scale.smoke}
-    asked |= {"epochs": whole_epochs} if kind == WHOLE else {"epochs": scale.epochs}
-    asked |= {} if kind == WHOLE else {"ipc": scale.ipc, "seeds": scale.seeds}
-    if not (path.exists() and json.loads(path.read_text())["asked"] == asked):
-        accuracies, epochs = _evaluate(kind, scale, settings, whole_epochs)
+    asked |= {"epochs": full_epochs} if kind == FULL else {"epochs": scale.epochs}
+    asked |= {} if kind == FULL else {"ipc": scale.ipc, "seeds": scale.seeds}
+    if not (path.exists() and files.read_json(path)["asked"] == asked):
+        accuracies, epochs = _evaluate(kind, scale, settings, full_epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
         found = {"asked": asked, "epochs": epochs, "accuracies": accuracies.tolist()}
-        run_folder.write_json(path, found)
-    held = json.loads(path.read_text())
+        files.write_json(path, found)
+    held = files.read_json(path)
     accuracies = np.array(held["accuracies"])
     return Found(kind, column, settings.network, accuracies, None, held["epochs"], 0.0, 0.0)
 
 
 def _evaluate(
-    kind: str, scale: Scale, settings: Config, whole_epochs: int
+    kind: str, scale: Scale, settings: Config, full_epochs: int
 ) -> tuple[np.ndarray, int]:
-    dataset = loaded(scale.dataset)
+    dataset, defaults = load_once(scale.dataset), platforms.defaults()
     network = build_network(settings, dataset)
-    here = platforms.defaults()
-    protocol = paper_protocol(dataset, here.microbatch)
-    epochs = whole_epochs if kind == WHOLE else scale.epochs or protocol.epochs
+    protocol = paper_protocol(dataset, defaults.microbatch)
+    epochs = full_epochs if kind == FULL else scale.epochs or protocol.epochs
     protocol = protocol._replace(epochs=epochs)
-    keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
-    sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys[1:]]
-    if kind == WHOLE:
-        sets = sets[:1]  # they are all the same
-    images, labels = (jnp.stack(part) for part in zip(*sets))
+    networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
+    keys = keys[:1] if kind == FULL else keys  # there is only one full set
+    sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys]
+    stacked = LabelledSets(*(jnp.stack(part) for part in zip(*sets)))
     accuracies = evaluate_sets(
-        keys[0],
+        networks_key,
         network,
         protocol,
-        (images, labels),
+        stacked,
         test_set(dataset),
         scale.count,
-        here.network_chunk,
+        defaults.network_chunk,
     )
     return accuracies, epochs
 
 
 def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: int) -> Set:
-    """The images of one rival set."""
+    """The images and labels of one rival."""
     if kind == "random":
         return random_real(key, dataset.train, ipc)
-    whole = whole_set(dataset.train)
-    if kind == WHOLE:
-        return whole
+    full = full_set(dataset.train)
+    if kind == FULL:
+        return full
     protocol = Protocol(FEATURE_EPOCHS, microbatch=platforms.defaults().microbatch)
-    state, _ = jax.jit(lambda key, x, y: train(key, network, protocol, x, y))(key, *whole)
-    of = functools.partial(features, network, state.params, state.stats)
+    state, _ = jax.jit(lambda key, x, y: train(key, network, protocol, x, y))(key, *full)
+    features_of = lambda x: network.features(state.params, state.stats, x)
     chooser = {"herding": herding, "k-center": k_center}[kind]
-    return jax.jit(lambda data: chosen_real(chooser, of, data, ipc))(dataset.train)
+    return jax.jit(lambda data: select_real(chooser, features_of, data, ipc))(dataset.train)
 
 
-def whole_set(data: ClassImages) -> Set:
+def full_set(data: ClassImages) -> Set:
     """All real images, class after class."""
     images, counts = np.asarray(data.images), np.asarray(data.counts)
     rows = np.concatenate([row[:count] for row, count in zip(images, counts)])

@@ -1,61 +1,72 @@
 """Sweeps: the cells of a table, each condensed and evaluated once, whenever it is asked for.
 
-A cell is a run folder `OUT/cells/NAME` like any other; one that is finished is not run again, one
-that was interrupted goes on from its last checkpoint.  What a table shows is read back from those
-folders.
+A cell is a run folder `OUT/cells/NAME` like any other.  A finished cell is not run again, and an
+interrupted one is resumed from its last checkpoint.  All numbers of a table are read back from
+these folders.
 """
 
 import csv
 import dataclasses
 import functools
+import itertools
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from experiments.figures import bars
+from gm_jax.build import check_fits
+from gm_jax.checks import Count
 from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
+from gm_jax.cli.terminal import say
 from gm_jax.condensed import DivergedError
-from gm_jax.config import Config, check, check_with, with_network
+from gm_jax.config import Config, Evaluation, check, list_sets, several_values, with_network
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
+from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
-from gm_jax.storage import run_folder
+from gm_jax.storage import files, run_folder
+from gm_jax.variants import load_variant
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How much of everything; the defaults are the paper's."""
+    """The size of every condensation and evaluation; the defaults are the paper's."""
 
     dataset: str = "mnist5k"
     """Data set, as `gm-jax condense` knows it."""
-    ipc: int = 1
-    """Synthetic images a class."""
-    iterations: int = 1000
+    ipc: Count = 1
+    """Synthetic images of each class."""
+    iterations: Count = 1000
     """Iterations of a condensation."""
-    batch_real: int = 256
-    """Real images a class at each outer step; of mixed classes at most four times as many."""
-    seeds: int = 5
-    """Sets of a cell."""
-    count: int = 20
-    """Fresh networks a set."""
-    epochs: int | None = None
+    batch_real: Count = 256
+    """Real images of each class at each outer step; of mixed classes at most four times as many."""
+    seeds: Count = 5
+    """Sets of each cell."""
+    count: Count = 20
+    """Fresh networks for each set."""
+    epochs: Count | None = None
     """Epochs of evaluation. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
     out: Path | None = None
-    """Folder for the run folders of all cells, and for the table and the plot. Default: results/
-    and the script's name, -smoke after it for a smoke test."""
+    """Folder for the run folders of all cells, the table and the plot. Default: results/ and the
+    script's name, followed by -smoke for a smoke test."""
     smoke: bool = False
-    """See that it works, in a minute or two: sets --dataset digits --iterations 2 --batch-real 8
-    --seeds 1 --count 1 --epochs 2 and small networks. Its numbers mean nothing."""
+    """Check that the script runs, in a minute or two: sets --dataset digits --iterations 2
+    --batch-real 8 --seeds 1 --count 1 --epochs 2 and small networks. The numbers mean nothing."""
+
+    @property
+    def folder(self) -> Path:
+        """`out`, once `resolve` has set it."""
+        assert self.out is not None
+        return self.out
 
 
 SMALL = {"width": 4, "depth": 1, "outer_steps": 1}
-"""What `--smoke` adds to a cell's settings; depth and width for ConvNet alone."""
+"""What `--smoke` adds to a cell's settings; width and depth for ConvNet alone."""
 
 
 class Cell(NamedTuple):
@@ -65,27 +76,30 @@ class Cell(NamedTuple):
         row: of the table.
         column: of the table.
         config: what is condensed.
-        networks: what is trained on it, as `gm-jax evaluate --networks` takes them; empty is the
-            network that it was condensed with.
+        networks: what is trained on it, as in `gm-jax evaluate --networks`; empty is the network
+            that it was condensed with.
+        variant: a change of the method, `module:function`; see `gm_jax.variants`.
     """
 
     row: str
     column: str
     config: Config
     networks: tuple[str, ...] = ()
+    variant: str | None = None
 
 
 class Found(NamedTuple):
-    """What a cell came to, on one network.
+    """The result of a cell, for one network.
 
     Attributes:
         row, column: its place in the table.
         network: what was trained.
-        accuracies: 0..1, `[sets, networks]`; of the sets that did not diverge.
+        accuracies: 0..1, `[sets, networks]`, of the sets that did not diverge.
         config: what was condensed; `None` if nothing was.
-        epochs: of evaluation.
-        seconds: of all iterations of the condensation, compiling included.
-        inner_epochs: taken, mean over iterations and sets of the sum over outer steps.
+        epochs: of evaluation; 0 if all sets diverged.
+        seconds: of all iterations of the condensation, compilation included.
+        inner_epochs: in an iteration, summed over outer steps; mean over iterations and sets.
+        variant: the change of the method, `module:function`.
     """
 
     row: str
@@ -96,6 +110,7 @@ class Found(NamedTuple):
     epochs: int
     seconds: float
     inner_epochs: float
+    variant: str | None = None
 
     @property
     def summary(self) -> Summary:
@@ -104,8 +119,19 @@ class Found(NamedTuple):
         return summarise(self.accuracies) if self.accuracies.size else none
 
 
-def settled(scale: Scale, name: str) -> Scale:
-    """The scale as it is meant, `--smoke` having set what it sets; `name` is the script's."""
+# --- settings -------------------------------------------------------------------------------------
+
+
+AnyScale = TypeVar("AnyScale", bound=Scale)
+
+
+def resolve(scale: AnyScale, name: str) -> AnyScale:
+    """The scale with the default of `out` filled in, and with all that `--smoke` sets.
+
+    Args:
+        scale: as parsed.
+        name: of the script.
+    """
     out = scale.out or Path("results") / (f"{name}-smoke" if scale.smoke else name)
     scale = dataclasses.replace(scale, out=out)
     if not scale.smoke:
@@ -116,10 +142,10 @@ def settled(scale: Scale, name: str) -> Scale:
 
 
 def config(scale: Scale, **changes: Any) -> Config:
-    """A cell's settings: the scale's, and what the cell changes."""
+    """A cell's settings: the scale's, with the changes of the cell."""
     scheme = changes.get("scheme", Config.scheme)
-    own = {"dataset": scale.dataset, "ipc": scale.ipc, "iterations": scale.iterations}
-    own |= {"seeds": scale.seeds}
+    own: dict[str, Any] = {"dataset": scale.dataset, "ipc": scale.ipc}
+    own |= {"iterations": scale.iterations, "seeds": scale.seeds}
     if scheme != "inter":
         own["batch_real"] = scale.batch_real
     if scheme in ("inter", "interleaved"):
@@ -134,101 +160,153 @@ def config(scale: Scale, **changes: Any) -> Config:
 
 
 def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
-    """Every cell, in order; those that are finished are read.
+    """Every cell, in order; finished ones are only read.
 
     Raises:
-        UserError: a setting or network of any cell is not allowed (before the first one runs), or
-            a cell's folder holds a run of other settings.
+        UserError: a setting, network or variant of any cell is not allowed (raised before the
+            first one runs), or a cell's folder holds a run of other settings.
     """
     for cell in cells:
-        _check(cell)
+        check_cell(cell)
     found = []
     for number, cell in enumerate(cells, start=1):
         name = f"{cell.row}, {cell.column}" if cell.column else cell.row
-        print(f"[{number}/{len(cells)}] {name}", file=sys.stderr, flush=True)
-        folder = _folder(scale.out, cell)
-        _condense(folder, cell.config)
+        say(f"[{number}/{len(cells)}] {name}")
+        folder = condense_cell(cell, scale)
         _evaluate(folder, cell, scale)
-        found += read(folder, cell)
+        found += read_cell(folder, cell)
     return found
 
 
-def condensed(cell: Cell, out: Path) -> Path:
-    """The cell's run folder, condensed but not evaluated."""
-    _check(cell)
-    folder = _folder(out, cell)
-    _condense(folder, cell.config)
+def condense_cell(cell: Cell, scale: Scale) -> Path:
+    """The cell's run folder, condensed or resumed if it is not finished; it is not evaluated.
+
+    Sets that diverge are reported and left as they are.
+    """
+    check_cell(cell)
+    folder = cell_folder(cell, scale)
+    begun = (folder / "config.json").exists()
+    try:
+        condense(Condense(cell.config, folder, variant=cell.variant, resume=begun))
+    except DivergedError as error:
+        say(str(error))
+    jax.clear_caches()  # each cell has programs of its own
     return folder
 
 
-def _check(cell: Cell) -> None:
+def cell_folder(cell: Cell, scale: Scale) -> Path:
+    """The cell's run folder."""
+    name = f"{cell.row} {cell.column}".strip()
+    return scale.folder / "cells" / "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
+
+
+def check_cell(cell: Cell) -> None:
+    """Raises `UserError` for the first thing that is not allowed."""
     check(cell.config)
-    dataset = loaded(cell.config.dataset)
-    for named in cell.networks or (cell.config.network,):
-        variant = with_network(cell.config, named) if cell.networks else cell.config
-        check_with(variant, dataset)
+    if cell.variant is not None:
+        load_variant(cell.variant)
+    dataset = load_once(cell.config.dataset)
+    for named in cell.networks or (None,):
+        check_fits(with_network(cell.config, named) if named else cell.config, dataset)
 
 
 @functools.cache
-def loaded(name: str) -> Dataset:
-    """A data set, once; what is downloaded is said on standard error."""
-    return load(name, log=functools.partial(print, file=sys.stderr, flush=True))
-
-
-def _folder(out: Path, cell: Cell) -> Path:
-    name = f"{cell.row} {cell.column}".strip()
-    return out / "cells" / "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
-
-
-def _condense(folder: Path, config: Config) -> None:
-    """Condenses a cell, or what is left of it; sets that diverge are said, and left."""
-    try:
-        condense(Condense(config, folder, resume=(folder / "config.json").exists()))
-    except DivergedError as error:
-        print(error, file=sys.stderr, flush=True)
-    jax.clear_caches()  # each cell has programs of its own
+def load_once(name: str) -> Dataset:
+    """A data set by name, kept in memory."""
+    return load(name)
 
 
 def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
-    path = folder / "evaluation.json"
-    if not run_folder.read_synthetic(folder).whole:
+    """Evaluates a cell unless it has been evaluated in the same way."""
+    if not run_folder.read_condensed(folder).finished or _is_evaluated(folder, cell, scale):
         return
-    if path.exists():
-        held = json.loads(path.read_text())
-        networks = cell.networks or (cell.config.network,)
-        wanted = scale.epochs or paper_protocol(loaded(cell.config.dataset)).epochs
-        ran = {"count": scale.count, "seed": Evaluate.seed}
-        whole = set(networks) <= set(held) and ran.items() <= held["ran"].items()
-        if whole and all(held[n]["protocol"]["epochs"] == wanted for n in networks):
-            return
-    sizes = {"count": scale.count, "epochs": scale.epochs}
-    evaluate(Evaluate(folder, networks=cell.networks, **sizes, skip_random_real=True))
+    settings = Evaluation(
+        networks=cell.networks, count=scale.count, epochs=scale.epochs, skip_random_real=True
+    )
+    evaluate(Evaluate(folder, settings))
     jax.clear_caches()
 
 
-def read(folder: Path, cell: Cell) -> list[Found]:
-    """What a finished cell came to, a network each."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    epochs = float(np.mean([sum(line["inner_epochs"]) for line in lines])) if lines else 0.0
-    seconds = lines[-1]["seconds"] if lines else 0.0
+def _is_evaluated(folder: Path, cell: Cell, scale: Scale) -> bool:
+    if not (folder / "evaluation.json").exists():
+        return False
+    held = files.read_json(folder / "evaluation.json")
     networks = cell.networks or (cell.config.network,)
-    if not run_folder.read_synthetic(folder).whole:
-        none = np.empty((0, 0))
-        return [Found(*cell[:2], name, none, cell.config, 0, seconds, epochs) for name in networks]
-    results = json.loads((folder / "evaluation.json").read_text())
+    wanted = scale.epochs or paper_protocol(load_once(cell.config.dataset)).epochs
+    ran = {"count": scale.count, "seed": Evaluation.seed}
+    complete = set(networks) <= set(held) and ran.items() <= held["ran"].items()
+    return complete and all(held[name]["protocol"]["epochs"] == wanted for name in networks)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_cell(folder: Path, cell: Cell) -> list[Found]:
+    """The results of a finished cell, one for each network."""
+    found = _read(folder, cell.networks or (cell.config.network,))
+    return [one._replace(row=cell.row, column=cell.column) for one in found]
+
+
+def read_run(folder: Path) -> list[Found]:
+    """The results of any finished, evaluated run: one for each network and swept value.
+
+    A row is named by the folder, the values of swept settings, and the network where it is not the
+    one that the images were condensed with.
+
+    Raises:
+        UserError: it is no such run.
+    """
+    condensed = run_folder.read_condensed(folder)
+    own, results = condensed.config.network, folder / "evaluation.json"
+    if not condensed.finished:
+        return _read(folder, (own,))
+    if not results.exists():
+        raise UserError(f"{folder} is not evaluated: run gm-jax evaluate {folder}")
+    try:
+        found = _read(folder, [name for name in files.read_json(results) if name != "ran"])
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder}: metrics.jsonl or evaluation.json is damaged") from error
     return [
-        Found(
-            cell.row,
-            cell.column,
-            network,
-            np.array(results[network]["condensed"]["accuracies"]),
-            cell.config,
-            results[network]["protocol"]["epochs"],
-            seconds,
-            epochs,
-        )
-        for network in networks
+        one if one.network == own else one._replace(row=f"{one.row}, {one.network}")
+        for one in found
     ]
+
+
+def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
+    condensed = run_folder.read_condensed(folder)
+    results = files.read_json(folder / "evaluation.json") if condensed.finished else {}
+    metrics = (folder / "metrics.jsonl").read_text().splitlines()
+    by_values: dict[str, list[dict[str, Any]]] = {
+        _values(condensed.config, of_set.swept._asdict()): []
+        for of_set in list_sets(condensed.config)
+    }
+    for line in map(json.loads, metrics):
+        by_values[_values(condensed.config, line)].append(line)
+    name = None if condensed.variant is None else condensed.variant.name
+    found = []
+    for network, (values, lines) in itertools.product(networks, by_values.items()):
+        result = results.get(network, {})
+        accuracies = np.array(result.get(f"condensed{values}", {}).get("accuracies", []))
+        found.append(
+            Found(
+                row=f"{folder}{values}",
+                column="",
+                network=network,
+                accuracies=accuracies if accuracies.size else np.empty((0, 0)),
+                config=condensed.config,
+                epochs=result["protocol"]["epochs"] if result else 0,
+                seconds=lines[-1]["seconds"] if lines else 0.0,
+                inner_epochs=float(np.mean([sum(line["inner_epochs"]) for line in lines] or [0])),
+                variant=name,
+            )
+        )
+    return found
+
+
+def _values(config: Config, values: dict[str, Any]) -> str:
+    """The values of swept settings, as evaluation.json has them after `condensed`."""
+    several = several_values(config, list_sets(config)[0].swept)
+    return "".join(f", {name} {values[name]:g}" for name in several)
 
 
 # --- showing --------------------------------------------------------------------------------------
@@ -246,7 +324,7 @@ def markdown(
     corner: str,
     found: Sequence[Found],
     column_of: Callable[[Found], str],
-    beside: dict[str, dict[str, str]],
+    published: dict[str, dict[str, str]] | None = None,
 ) -> str:
     """A Markdown table of accuracies, in percent.
 
@@ -254,67 +332,78 @@ def markdown(
         corner: what the rows are.
         found: the cells.
         column_of: a cell's column.
-        beside: published numbers, `{row: {column: number}}`, in rows of their own.
+        published: `{row: {column: number}}`, shown in rows of their own.
     """
+    published = published or {}
     columns = list(dict.fromkeys(map(column_of, found)))
-    columns += [c for row in beside.values() for c in row if c not in columns]
+    columns += [c for row in published.values() for c in row if c not in columns]
     rows: dict[str, dict[str, str]] = {}
     for one in found:
         rows.setdefault(one.row, {})[column_of(one)] = shown(one)
     lines = [[corner, *columns], ["---"] * (len(columns) + 1)]
-    for row, numbers in (rows | beside).items():
+    for row, numbers in (rows | published).items():
         lines.append([row, *(numbers.get(column, "") for column in columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_csv(path: Path, found: Sequence[Found]) -> None:
-    """A line a cell and network: every number that the table rounds, and the settings."""
-    head = ["row", "column", "network", "mean", "std", "std_sets", "sets", "networks", "epochs"]
-    head += ["seconds", "inner_epochs_taken"]
+    """A line for each cell and network: every number that the table rounds, and the settings."""
+    head = ["row", "column", "network", "variant", "mean", "std", "std_sets", "sets", "networks"]
+    head += ["epochs", "seconds", "inner_epochs_taken"]
     settings = [field.name for field in dataclasses.fields(Config)]
-    with run_folder.atomic(path) as draft, draft.open("w", newline="") as file:
+    with files.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head + settings)
         for one in found:
             sets, networks = one.accuracies.shape
+            place = [one.row, one.column, one.network, one.variant or ""]
             numbers = [*(f"{n:.3f}" for n in one.summary), sets, networks, one.epochs]
             numbers += [f"{one.seconds:.1f}", f"{one.inner_epochs:.2f}"]
-            place = [one.row, one.column, one.network]
             values = [getattr(one.config, name, "") for name in settings]
             writer.writerow(place + numbers + values)
 
 
-def save(
-    name: str, title: str, table: str, found: Sequence[Found], scale: Scale, command: str
-) -> None:
-    """NAME.md, NAME.csv and NAME.png in the sweep's folder.
+class Page(NamedTuple):
+    """What a table's page says beside its numbers.
 
-    Args:
+    Attributes:
         name: of the files.
         title: the page's first line, and the plot's.
+        command: that made it.
+    """
+
+    name: str
+    title: str
+    command: str
+
+
+def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
+    """NAME.md, NAME.csv and NAME.png in the sweep's folder; prints the table.
+
+    Args:
+        page: name, title and command.
         table: Markdown.
         found: the cells.
-        scale: how much of everything.
-        command: what made it.
+        scale: of every cell.
     """
-    scale.out.mkdir(parents=True, exist_ok=True)
-    write_csv(scale.out / f"{name}.csv", found)
-    with run_folder.atomic(scale.out / f"{name}.png") as draft:
+    scale.folder.mkdir(parents=True, exist_ok=True)
+    path = scale.folder / page.name
+    write_csv(path.with_suffix(".csv"), found)
+    with files.atomic(path.with_suffix(".png")) as draft:
         labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
-        bars(draft, title, labels, means, spreads)
-    page = f"# {title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {command}\n"
-    with run_folder.atomic(scale.out / f"{name}.md") as draft:
-        draft.write_text(page)
-    print(table)
-    print(f"{scale.out / name}.md, .csv, .png")
+        bars(draft, page.title, labels, means, spreads)
+    text = f"# {page.title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {page.command}\n"
+    with files.atomic(path.with_suffix(".md")) as draft:
+        draft.write_text(text)
+    print(f"{table}\n{path}.md, .csv, .png")
 
 
 def _caption(scale: Scale, found: Sequence[Found]) -> str:
-    epochs = sorted({one.epochs for one in found})
-    made = f"{scale.iterations} iterations, {scale.batch_real} real images a class"
-    tested = f"{scale.count} networks a set, {'/'.join(map(str, epochs))} epochs"
-    meant = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
+    epochs = sorted({one.epochs for one in found if one.epochs})
+    cells = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
+    tested = f"{scale.count} networks for each set, {'/'.join(map(str, epochs))} epochs"
+    format = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
     smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""
     sets = ", ".join(dict.fromkeys(one.config.dataset for one in found if one.config))
-    return f"{meant} {sets}, {made}; {tested}.{smoke}"
+    return f"{format} {sets}, {cells}; {tested}.{smoke}"

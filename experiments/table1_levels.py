@@ -3,36 +3,39 @@
     python -m experiments.table1_levels --smoke
     python -m experiments.table1_levels --ipc 1 --out results/levels
 
-The paper's table 1 (arXiv 2208.00311) asks the same; its values could not be obtained, so none are
-shown.  One thing is changed at a time from the paper's settings; the last row is the DC baseline
-(arXiv 2006.05929): single classes, and the angle alone.
+Table 1 of the paper (arXiv 2208.00311) compares the same schemes; its values could not be obtained,
+so none are shown.  One setting at a time differs from the paper's; the last row is the DC baseline
+(arXiv 2006.05929), which matches single classes by the angle alone.
 """
 
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
-from experiments.sweep import Cell, Scale, config, markdown, run, save, settled
-from experiments.table import main as table_main
-from gm_jax.config import SCHEMES
+from experiments import table
+from experiments.sweep import Cell, Page, Scale, config, markdown, resolve, run, save
+from gm_jax.config import SchemeName
+
+NAME = "table1_levels"
 
 
 def cells(scale: Scale) -> list[Cell]:
-    """A row a scheme, then the baseline."""
-    rows = [Cell(scheme, "", config(scale, scheme=scheme)) for scheme in SCHEMES]
+    """A row for each scheme, then the baseline."""
+    rows = [Cell(scheme, "", config(scale, scheme=scheme)) for scheme in get_args(SchemeName)]
     return [*rows, Cell("intra, cosine (DC)", "", config(scale, scheme="intra", distance="cosine"))]
 
 
 def make(scale: Scale, command: str) -> None:
     """Runs the cells, writes table1_levels.md, .csv and .png."""
-    scale = settled(scale, "table1_levels")
+    scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
-    table = markdown("scheme", found, lambda one: "accuracy", {})
-    save("table1_levels", "Levels of matching", table, found, scale, command)
+    rows = markdown("scheme", found, lambda one: "accuracy")
+    save(Page(NAME, "Levels of matching", command), rows, found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    return table_main("table1_levels", __doc__, make, arguments)
+    return table.main(NAME, __doc__, make, arguments, Scale)
 
 
 if __name__ == "__main__":

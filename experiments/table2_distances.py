@@ -1,36 +1,56 @@
-"""By what distance: the angle, the magnitude, or both, of each output unit's gradient or of all.
+"""Which distance: the angle, the magnitude, or both, of each output unit's gradient or of all.
 
     python -m experiments.table2_distances --smoke
     python -m experiments.table2_distances --ipc 1 --out results/distances
+    python -m experiments.table2_distances --variants my_research:with_manhattan --runs runs/own
 
 The paper's ablation of its distance (arXiv 2208.00311); its values could not be obtained, so none
-are shown.  Everything else is as in the paper: multi-level, the overfitting-aware rule.
+are shown.  All other settings are the paper's: multi-level matching, the overfitting-aware rule.
+Each variant of the method is one more row, condensed with the settings of the other rows; each
+finished, evaluated run folder adds rows too, which keep their own settings (see the CSV file).
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
 
-from experiments.sweep import Cell, Scale, config, markdown, run, save, settled
-from experiments.table import main as table_main
-from gm_jax.core.distances import DISTANCES
+from experiments import table
+from experiments.sweep import Cell, Page, Scale, config, markdown, read_run, resolve, run, save
+from gm_jax.config import DistanceName
+
+NAME = "table2_distances"
 
 
-def cells(scale: Scale) -> list[Cell]:
-    """A row a distance."""
-    return [Cell(name, "", config(scale, distance=name)) for name in DISTANCES]
+@dataclasses.dataclass(frozen=True)
+class Settings(Scale):
+    """The size of every condensation and evaluation, and further rows."""
+
+    variants: tuple[str, ...] = ()
+    """Changes of the method, MODULE:FUNCTION, as `gm-jax condense --variant` knows them."""
+    runs: tuple[Path, ...] = ()
+    """Finished, evaluated run folders; a row for each value of a swept setting."""
 
 
-def make(scale: Scale, command: str) -> None:
+def cells(scale: Settings) -> list[Cell]:
+    """A row for each distance and variant."""
+    rows = [Cell(name, "", config(scale, distance=name)) for name in get_args(DistanceName)]
+    return rows + [Cell(name, "", config(scale), variant=name) for name in scale.variants]
+
+
+def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes table2_distances.md, .csv and .png."""
-    scale = settled(scale, "table2_distances")
-    found = run(cells(scale), scale)
-    table = markdown("distance", found, lambda one: "accuracy", {})
-    save("table2_distances", "Distances between gradients", table, found, scale, command)
+    scale = resolve(scale, NAME)
+    of_runs = [found for folder in scale.runs for found in read_run(folder)]
+    found = run(cells(scale), scale) + of_runs
+    rows = markdown("distance", found, lambda one: "accuracy")
+    save(Page(NAME, "Distances between gradients", command), rows, found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    return table_main("table2_distances", __doc__, make, arguments)
+    return table.main(NAME, __doc__, make, arguments, Settings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The paper's parts one by one, beside coresets, the whole set, and the published DC.
+"""The parts of the method one by one, beside coresets, the full set, and the published DC.
 
     python -m experiments.table3_main --smoke
     python -m experiments.table3_main --datasets mnist cifar10 --ipcs 1 10 50 --out results/main
@@ -13,11 +13,14 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from experiments import table
 from experiments.published import DC
 from experiments.rivals import RIVALS, rival
-from experiments.sweep import Cell, Found, Scale, config, markdown, run, save, settled
-from experiments.table import main as table_main
+from experiments.sweep import Cell, Found, Page, Scale, config, markdown, resolve, run, save
+from gm_jax.checks import Count
 from gm_jax.errors import UserError
+
+NAME = "table3_main"
 
 METHODS = {
     "DC": {"scheme": "intra", "distance": "cosine", "step_rule": "fixed"},
@@ -30,44 +33,49 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Scale):
-    """How much of everything, and on which data."""
+    """The size of every condensation and evaluation, and the data."""
 
     datasets: tuple[str, ...] = ("mnist5k",)
     """Data sets, in place of --dataset."""
-    ipcs: tuple[int, ...] = (1, 10, 50)
-    """Images a class, in place of --ipc."""
-    whole_epochs: int = 60
-    """Epochs of evaluation on the whole training set."""
+    ipcs: tuple[Count, ...] = (1, 10, 50)
+    """Images of each class, in place of --ipc."""
+    full_epochs: Count = 60
+    """Epochs of evaluation on the full training set."""
 
 
 def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes table3_main.md, .csv and .png."""
     if (scale.dataset, scale.ipc) != (Scale.dataset, Scale.ipc):
         raise UserError("this table has --datasets and --ipcs, not --dataset and --ipc")
-    scale = settled(scale, "table3_main")
+    scale = resolve(scale, NAME)
     if scale.smoke:
-        scale = dataclasses.replace(scale, datasets=("digits",), ipcs=(1,), whole_epochs=1)
+        scale = dataclasses.replace(scale, datasets=("digits",), ipcs=(1,), full_epochs=1)
     found: list[Found] = []
     for dataset in scale.datasets:
         for ipc in scale.ipcs:
-            at = dataclasses.replace(scale, dataset=dataset, ipc=ipc)
-            column = f"{dataset}, {ipc}"
-            cells = [Cell(name, column, config(at, **own)) for name, own in METHODS.items()]
-            found += [rival(kind, at, column, scale.whole_epochs) for kind in RIVALS]
-            found += run(cells, at)
-    table = markdown("method", found, lambda one: one.column, {"DC, published": published(found)})
-    save("table3_main", "The method's parts and its rivals", table, found, scale, command)
+            of_column = dataclasses.replace(scale, dataset=dataset, ipc=ipc)
+            found += run_column(of_column, f"{dataset}, {ipc}")
+    published = {"DC, published": published_for(found)}
+    rows = markdown("method", found, lambda one: one.column, published)
+    save(Page(NAME, "The method's parts and its rivals", command), rows, found, scale)
 
 
-def published(found: Sequence[Found]) -> dict[str, str]:
-    """DC's own numbers for the columns that there are."""
+def run_column(scale: Settings, column: str) -> list[Found]:
+    """All rows of one data set and ipc."""
+    rivals = [rival(kind, scale, column, scale.full_epochs) for kind in RIVALS]
+    cells = [Cell(name, column, config(scale, **own)) for name, own in METHODS.items()]
+    return rivals + run(cells, scale)
+
+
+def published_for(found: Sequence[Found]) -> dict[str, str]:
+    """DC's own numbers for the columns of the table."""
     columns = dict.fromkeys(one.column for one in found)
     return {column: DC[column] for column in columns if column in DC}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    return table_main("table3_main", __doc__, make, arguments, Settings)
+    return table.main(NAME, __doc__, make, arguments, Settings)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The calls that most users need: condense a data set, and evaluate what comes of it."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from gm_jax.build import (
     build_method,
     build_network,
     check_fits,
+    dsa_strategy,
     start_sets,
 )
 from gm_jax.condensed import Condensed, DivergedError, from_state
@@ -34,8 +36,10 @@ from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.evaluation.coresets import random_real
 from gm_jax.evaluation.protocol import (
+    LabelledSets,
     Protocol,
     Summary,
+    dsa_protocol,
     evaluate_sets,
     paper_protocol,
     summarise,
@@ -43,7 +47,7 @@ from gm_jax.evaluation.protocol import (
 )
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
-from gm_jax.variants import describe
+from gm_jax.variants import VariantRecord, describe
 
 log = logging.getLogger("gm_jax")
 
@@ -66,10 +70,28 @@ def condense(config: Config, dataset: Dataset, variant: Variant = unchanged) -> 
     for number, after, _ in iterations(config, dataset, variant):
         log.debug("iteration %d of %d", number + 1, config.iterations)
         state = after
-    condensed = from_state(config, dataset, state, describe(variant))
+    condensed = finish(config, dataset, state, variant, describe(variant))
     if condensed.diverged:
         raise DivergedError(condensed, state)
     return condensed
+
+
+def finish(
+    config: Config,
+    dataset: Dataset,
+    state: State,
+    variant: Variant = unchanged,
+    record: VariantRecord | None = None,
+) -> Condensed:
+    """The condensed sets of a state that `iterations` yielded.
+
+    Args:
+        config, dataset, variant: as in `iterations`.
+        state: the last one, or any before it.
+        record: of the variant, to be saved with the sets.
+    """
+    parametrisation = variant(build_method(config, dataset)).parametrisation
+    return from_state(config, dataset, state, parametrisation, record)
 
 
 def iterations(
@@ -184,17 +206,22 @@ def evaluate(
     mean, std = (jnp.asarray(part, float) for part in (condensed.mean, condensed.std))
     dataset = dataset._replace(train=dataset.train._replace(mean=mean, std=std))
     config, defaults = condensed.config, platforms.defaults()
-    protocol = paper_protocol(dataset, at_a_time(config.microbatch, defaults.microbatch))
+    microbatch = at_a_time(config.microbatch, defaults.microbatch)
+    protocol = {
+        "paper": paper_protocol(dataset, microbatch),
+        "dsa": dsa_protocol(dsa_strategy(dataset), microbatch),
+    }[settings.protocol]
     protocol = protocol._replace(epochs=settings.epochs or protocol.epochs)
     random_key, networks_key = jax.random.split(jax.random.key(settings.seed))
     seeds = 0 if settings.skip_random_real else config.seeds
-    trained_on = _with_random_real(jax.random.split(random_key, seeds), condensed, dataset)
-    kinds = _kinds(condensed, len(trained_on[0]))
+    groups = _sets_to_train_on(jax.random.split(random_key, seeds), condensed, dataset)
+    kinds = _kinds(condensed, seeds)
     test, chunk = test_set(dataset), at_a_time(settings.chunk, defaults.network_chunk)
     scores = []
     for name, network in _networks(condensed, dataset, settings, variant).items():
-        accuracies = evaluate_sets(
-            networks_key, network, protocol, trained_on, test, settings.count, chunk, progress
+        train = functools.partial(evaluate_sets, networks_key, network, protocol)
+        accuracies = np.concatenate(
+            [train(sets, test, settings.count, chunk, progress, first) for first, sets in groups]
         )
         scores += [
             Score(name, kind, accuracies[of_kind], protocol) for kind, of_kind in kinds.items()
@@ -232,20 +259,27 @@ def _named_configs(condensed: Condensed, settings: Evaluation) -> dict[str, Conf
     return {name: with_network(condensed.config, name) for name in settings.networks}
 
 
-def _with_random_real(
+def _sets_to_train_on(
     keys: jax.Array, condensed: Condensed, dataset: Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """The condensed sets that are finished, then a set of random real images for each key."""
+) -> list[tuple[int, LabelledSets]]:
+    """The condensed sets that are finished and the random real ones, in groups of one size each.
+
+    Each group comes with the number of its first set, which the networks' keys depend on.
+    """
     finished = condensed.images[condensed.finished]
-    images, labels = [finished], [condensed.labels] * len(finished)
-    for key in keys:
-        x, y = random_real(key, dataset.train, condensed.config.ipc)
-        images.append(np.asarray(x)[None])
-        labels.append(np.asarray(y))
-    return np.concatenate(images), np.stack(labels)
+    labels = np.tile(condensed.labels, (len(finished), 1))
+    if not len(keys):
+        return [(0, LabelledSets(finished, labels))]
+    drawn = [random_real(key, dataset.train, condensed.config.ipc) for key in keys]
+    images, their_labels = (np.stack([np.asarray(p) for p in parts]) for parts in zip(*drawn))
+    if images.shape[1:] != finished.shape[1:]:
+        ours, theirs = LabelledSets(finished, labels), LabelledSets(images, their_labels)
+        return [(0, ours), (len(finished), theirs)]
+    both = np.concatenate([finished, images]), np.concatenate([labels, their_labels])
+    return [(0, LabelledSets(*both))]
 
 
-def _kinds(condensed: Condensed, sets: int) -> dict[str, list[int]]:
+def _kinds(condensed: Condensed, random_sets: int) -> dict[str, list[int]]:
     """Indices of the evaluated sets by kind: condensed, by swept values; and random real."""
     kinds: dict[str, list[int]] = {}
     all_sets = list_sets(condensed.config)
@@ -253,6 +287,7 @@ def _kinds(condensed: Condensed, sets: int) -> dict[str, list[int]]:
         values = several_values(condensed.config, all_sets[number].swept)
         suffix = "".join(f", {name} {value:g}" for name, value in values.items())
         kinds.setdefault(f"condensed{suffix}", []).append(at)
-    if real := list(range(len(condensed.finished), sets)):
-        kinds["random real"] = real
+    if random_sets:
+        finished = len(condensed.finished)
+        kinds["random real"] = list(range(finished, finished + random_sets))
     return kinds

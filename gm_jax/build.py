@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from gm_jax.config import Config, Swept, list_sets, outer_steps
-from gm_jax.core import distances, iteration, schemes, starts, step_rules
+from gm_jax.core import (
+    augment,
+    distances,
+    inner_data,
+    iteration,
+    parametrisation,
+    schemes,
+    starts,
+    step_rules,
+)
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Variant, unchanged
 from gm_jax.data.images import Dataset
@@ -33,6 +42,10 @@ POOLINGS: dict[str, Callable] = {
     "none": layers.no_pool,
     "max": layers.max_pool,
     "average": layers.average_pool,
+}
+COUNTED: dict[str, Callable] = {
+    "all": lambda distance: distance,
+    "convolutions": distances.of_convolutions,
 }
 STARTS: dict[str, Callable] = {"noise": starts.noise_images, "real": starts.real_images}
 
@@ -63,14 +76,17 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         swept: the numbers of the set; those of the first set by default.
     """
     swept = list_sets(config)[0].swept if swept is None else swept
-    defaults = platforms.defaults()
+    defaults, plan = platforms.defaults(), _plan(config, dataset)
     return Method(
         network=build_network(config, dataset),
         schemes=_build_schemes(config),
         step_rule=_build_step_rule(config),
         outer_steps=outer_steps(config),
-        distance=distances.DISTANCES[config.distance],
+        distance=COUNTED[config.counted](distances.DISTANCES[config.distance]),
         inter_weight=swept.inter_weight,
+        parametrisation=_build_parametrisation(config, dataset),
+        augment=augment.siamese(plan) if plan else None,
+        inner_data=_build_inner_data(config, plan),
         image_lr=swept.image_lr,
         network_lr=swept.network_lr,
         image_optimiser=functools.partial(optax.sgd, momentum=config.image_momentum),
@@ -94,6 +110,33 @@ def _build_schemes(config: Config) -> tuple[schemes.Scheme, ...]:
         "inter": (across,),
         "interleaved": (within, across),
     }[config.scheme]
+
+
+def _build_parametrisation(config: Config, dataset: Dataset) -> parametrisation.Parametrisation:
+    train = dataset.train
+    grey = (0.5 - train.mean) / train.std  # pixels of 0.5, normalised
+    return parametrisation.multi_formation(config.factor, grey)
+
+
+def _plan(config: Config, dataset: Dataset) -> augment.Plan:
+    """The operations of `--augment`; none if it is none."""
+    published = {"none": "none", "dsa": dsa_strategy(dataset), "idc": augment.IDC_MATCHING}
+    strategy = published[config.augment] if config.strategy is None else config.strategy
+    return {"none": augment.dsa, "dsa": augment.dsa, "idc": augment.idc}[config.augment](strategy)
+
+
+def dsa_strategy(dataset: Dataset) -> str:
+    """The strategy published for a data set; others are treated as CIFAR-10, digits as MNIST."""
+    digits = dataset.handwritten_digits or dataset.name == "digits"
+    return augment.DSA_STRATEGIES.get(
+        dataset.name, augment.DSA_STRATEGIES["mnist" if digits else "cifar10"]
+    )
+
+
+def _build_inner_data(config: Config, plan: augment.Plan) -> inner_data.InnerData:
+    real = inner_data.real(config.inner_images)
+    chosen = {"synthetic": inner_data.synthetic, "real": real}[config.inner_data]
+    return inner_data.augmented(chosen, augment.per_image(plan)) if plan else chosen
 
 
 def _build_step_rule(config: Config) -> step_rules.StepRule:
@@ -130,6 +173,12 @@ def check_fits(config: Config, dataset: Dataset) -> None:
             f"--ipc {config.ipc}: at most {smallest} with --start real, "
             f"the smallest class of {dataset.name}"
         )
+    if config.factor > min(dataset.image_shape[:2]):
+        shape = "x".join(map(str, dataset.image_shape))
+        raise UserError(f"--factor {config.factor}: at most the images' size, {shape}")
+    if plan := _plan(config, dataset):
+        change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
+        jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
     network = build_network(config, dataset)
     try:
         jax.eval_shape(network.init, jax.random.key(0))

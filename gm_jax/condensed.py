@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from gm_jax.config import Config
 from gm_jax.core.method import State
+from gm_jax.core.parametrisation import Parametrisation, pixels
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.variants import VariantRecord
@@ -16,15 +18,17 @@ class Condensed(NamedTuple):
     """Condensed sets, and all that is needed to use them.
 
     Attributes:
-        images: float32 `[sets, C * ipc, height, width, channel]`, normalised, class after class; in
-            the order of `config.list_sets`.
-        labels: int32 `[C * ipc]`.
+        images: float32 `[sets, C * n, height, width, channel]`, normalised, class after class; in
+            the order of `config.list_sets`.  They are what was learned, decoded: n = ipc for plain
+            pixels, ipc * factor^2 for multi-formation.
+        labels: int32 `[C * n]`.
         mean: float32 `[channel]`, of pixels in 0..1; pixel = image * std + mean.
         std: float32 `[channel]`.
         class_names: C strings.
         iterations: int32 `[sets]`, done; a set that diverged has fewer than `config.iterations`.
         config: the settings they were condensed with.
         variant: the change of the method that they were condensed with, if any.
+        learned: float32 `[sets, C, ipc, ...]`; `None` where the images themselves were learned.
     """
 
     images: Float[np.ndarray, "sets n h w channel"]
@@ -35,6 +39,7 @@ class Condensed(NamedTuple):
     iterations: Int[np.ndarray, " sets"]
     config: Config
     variant: VariantRecord | None = None
+    learned: Float[np.ndarray, "sets C ipc *shape"] | None = None
 
     @property
     def finished(self) -> list[int]:
@@ -67,17 +72,24 @@ class DivergedError(UserError):
 
 
 def from_state(
-    config: Config, dataset: Dataset, state: State, variant: VariantRecord | None
+    config: Config,
+    dataset: Dataset,
+    state: State,
+    parametrisation: Parametrisation,
+    variant: VariantRecord | None,
 ) -> Condensed:
-    """The sets of a run's last state, on the host."""
-    number, classes, ipc, *shape = state.images.shape
+    """The sets of a run's last state, decoded, on the host."""
+    decoded = jax.jit(jax.vmap(parametrisation.decode))(state.images)
+    sets, classes, n, *shape = decoded.shape
+    plain = parametrisation.decode is pixels.decode
     return Condensed(
-        images=np.asarray(state.images, np.float32).reshape(number, classes * ipc, *shape),
-        labels=np.repeat(np.arange(classes, dtype=np.int32), ipc),
+        images=np.asarray(decoded, np.float32).reshape(sets, classes * n, *shape),
+        labels=np.repeat(np.arange(classes, dtype=np.int32), n),
         mean=np.asarray(dataset.train.mean, np.float32),
         std=np.asarray(dataset.train.std, np.float32),
         class_names=dataset.class_names,
         iterations=np.asarray(state.iteration),
         config=config,
         variant=variant,
+        learned=None if plain else np.asarray(state.images, np.float32),
     )

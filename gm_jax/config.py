@@ -29,9 +29,11 @@ DistanceName = Literal[
     "cosine+normdiff",
     "l2",
     "sqsum",
+    "l1",
     "mse-global",
     "cosine-global",
 ]
+CountedName = Literal["all", "convolutions"]
 StepRuleName = Literal["fixed", "schedule", "overfit"]
 NetworkName = Literal[
     "convnet",
@@ -49,6 +51,9 @@ NormName = Literal["none", "batch", "layer", "instance", "group"]
 ActivationName = Literal["sigmoid", "relu", "leaky-relu"]
 PoolingName = Literal["none", "max", "average"]
 StartName = Literal["noise", "real"]
+AugmentName = Literal["none", "dsa", "idc"]
+ProtocolName = Literal["paper", "dsa"]
+InnerDataName = Literal["synthetic", "real"]
 ConvolutionName = Literal["xla", "products", "winograd"]
 
 OF_CONVNET = ("width", "depth", "norm", "activation", "pooling")
@@ -73,6 +78,9 @@ class Config:
     turn (interleaved), or each class's and their mean at once (multi-level)."""
     distance: DistanceName = "cosine+l2"
     """Distance between gradients."""
+    counted: CountedName = "all"
+    """Which of the network's tensors the distance counts: all that it is defined on, or the kernels
+    of convolutions alone."""
     step_rule: StepRuleName = "overfit"
     """Inner epochs after an outer step: a number (fixed), the paper's table (schedule), or until
     the validation loss rises (overfit)."""
@@ -92,6 +100,19 @@ class Config:
     one set for each."""
     start: StartName = "noise"
     """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
+    factor: Annotated[int, between(1, 3)] = 1
+    """Multi-formation: each learned image stands for factor^2 images, its enlarged crops."""
+    augment: AugmentName = "none"
+    """Random change of real and synthetic images alike before they are matched, and of what the
+    network trains on: one operation of the strategy (dsa), or several (idc)."""
+    strategy: str | None = None
+    """Operations of --augment, joined by _: color, crop, cutout, flip, scale, rotate. Default: the
+    published ones, color_crop_cutout_flip_scale_rotate (dsa; digits without flip),
+    color_crop_cutout (idc)."""
+    inner_data: InnerDataName = "synthetic"
+    """What the network trains on between outer steps: the synthetic images, or fresh real ones."""
+    inner_images: Count = 512
+    """Real images of an inner epoch, with --inner-data real."""
     image_lr: tuple[Annotated[float, POSITIVE], ...] | None = None
     """Learning rate of the images. Default: 0.1, or 0.01 with the network mlp. Several values are
     swept: one set for each."""
@@ -140,10 +161,13 @@ class Evaluation:
     networks: tuple[str, ...] = ()
     """Architectures to train, as condense knows them; of ConvNet also variants such as
     convnet:width=64,norm=batch. Default: the run's own."""
+    protocol: ProtocolName = "paper"
+    """How networks are trained: the paper's, 300 epochs as the images are, 1000 with augmentation
+    on MNIST (paper); or 1000 epochs with DSA's augmentation of each image (dsa)."""
     count: Count = 20
     """Fresh networks for each set."""
     epochs: Count | None = None
-    """Epochs of training. Default: the paper's, 1000 with augmentation on MNIST, else 300."""
+    """Epochs of training. Default: the protocol's."""
     seed: Annotated[int, SEED] = 0
     """Seed of the networks and of the random real images."""
     skip_random_real: bool = False
@@ -214,6 +238,8 @@ def check(config: Config) -> None:
         raise UserError(f"--seed {config.seed}: must be 0 to 2**32 - seeds")
     if config.seeds * math.prod(len(getattr(config, name) or "1") for name in Swept._fields) > MOST:
         raise UserError(f"seeds and swept values make more than {MOST} sets")
+    if config.counted == "convolutions" and config.network == "mlp":
+        raise UserError("--counted convolutions has no meaning with --network mlp, which has none")
     if config.norm == "group" and config.width % 4:
         raise UserError(f"--width {config.width}: must be a multiple of 4 with --norm group")
     _check_used(config)
@@ -225,6 +251,15 @@ def _check_used(config: Config) -> None:
         raise UserError("--inner-epochs has no meaning with --step-rule schedule")
     if config.inner_epochs is not None and outer_steps(config) == 1:
         raise UserError("--inner-epochs has no meaning with one outer step: see --outer-steps")
+    if config.strategy is not None and config.augment == "none":
+        raise UserError("--strategy has no meaning with --augment none")
+    if config.inner_images != Config.inner_images and config.inner_data == "synthetic":
+        raise UserError("--inner-images has no meaning with --inner-data synthetic")
+    if config.inner_data == "real" and config.step_rule == "overfit":
+        raise UserError(
+            "--step-rule overfit has no meaning with --inner-data real: it stops where training on "
+            "the synthetic images overfits; choose fixed or schedule"
+        )
     if config.inter_weight is not None and config.scheme == "intra":
         raise UserError("--inter-weight has no meaning with --scheme intra")
     if config.batch_real != Config.batch_real and config.scheme == "inter":

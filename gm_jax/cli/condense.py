@@ -20,7 +20,7 @@ from gm_jax import api, checks
 from gm_jax.build import check_fits, start_sets
 from gm_jax.checks import CountOrAll, flag
 from gm_jax.cli.terminal import progress, say
-from gm_jax.condensed import Condensed, DivergedError, from_state
+from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import Config, check, list_sets, several_values
 from gm_jax.core.loop import iterations_done
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
@@ -240,7 +240,7 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
         assert state is not None  # a run that has no iteration left to do is a finished run
         record = run.about["variant"]
         record = None if record is None else VariantRecord(**record)
-        condensed = from_state(run.config, run.dataset, state, record)
+        condensed = api.finish(run.config, run.dataset, state, run.variant, record)
         _finish(run, condensed)
         if condensed.diverged:
             raise DivergedError(condensed, state)

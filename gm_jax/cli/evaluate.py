@@ -49,7 +49,12 @@ def evaluate(command: Evaluate) -> None:
         progress(api.networks_to_train(condensed, settings), "network") as bar,
     ):
         scores = api.evaluate(condensed, dataset, settings, variant, bar.update)
-        ran = {"count": settings.count, "seed": settings.seed, "data": provenance.data(dataset)}
+        ran: dict[str, Any] = {
+            "protocol": settings.protocol,
+            "count": settings.count,
+            "seed": settings.seed,
+        }
+        ran |= {"data": provenance.data(dataset)}
         ran |= provenance.environment()
         files.write_json(results_path, results(scores) | {"ran": ran})
     _print_scores(scores)

@@ -128,13 +128,17 @@ def accuracies(path: Path) -> dict[str, list[float]]:
 def _write_png(folder: Path, condensed: Condensed) -> None:
     pixels = denormalise(condensed.images, condensed.mean, condensed.std)
     finished = pixels[condensed.finished]
-    np.savez_compressed(folder / "images.npz", images=finished, labels=condensed.labels)
+    arrays = {"images": finished, "labels": condensed.labels}
+    if condensed.learned is not None:
+        arrays["learned"] = condensed.learned[condensed.finished]
+    np.savez_compressed(folder / "images.npz", allow_pickle=False, **arrays)
     names = folder_names(condensed.class_names)
+    per_class = len(condensed.labels) // len(names)
     for number, of_set in zip(condensed.finished, finished):
         for index, (image, label) in enumerate(zip(of_set, condensed.labels)):
             path = folder / f"set{number}" / names[label]
             path.mkdir(parents=True, exist_ok=True)
-            pictures.save_image(path / f"{index % condensed.config.ipc:03}.png", image)
+            pictures.save_image(path / f"{index % per_class:03}.png", image)
 
 
 _FOLDERS = {

@@ -67,6 +67,11 @@ def sqsum(a: Tree, b: Tree) -> Float[Array, ""]:
     return _sum_rows(lambda a, b: _square(a - b), a, b)
 
 
+def l1(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum |a - b| over the elements of all rows (IDC, arXiv 2205.14959)."""
+    return _sum_rows(lambda a, b: jnp.sum(jnp.abs(a - b), 0), a, b)
+
+
 def mse_global(a: Tree, b: Tree) -> Float[Array, ""]:
     """||a - b||^2 of the whole flattened gradients, one-dimensional tensors included."""
     return _sum_leaves(lambda a, b: jnp.sum((a - b) ** 2), a, b)
@@ -77,6 +82,15 @@ def cosine_global(a: Tree, b: Tree) -> Float[Array, ""]:
     dot = _sum_leaves(lambda a, b: jnp.sum(a * b), a, b)
     square_a, square_b = (_sum_leaves(lambda t, u: jnp.sum(t * u), t, t) for t in (a, b))
     return 1 - _cos_of_products(dot, square_a, square_b)
+
+
+def of_convolutions(distance: Distance) -> Distance:
+    """The distance over tensors of four dimensions alone: kernels of convolutions (IDC)."""
+
+    def of_kernels(tree):
+        return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4]
+
+    return lambda a, b: distance(of_kernels(a), of_kernels(b))
 
 
 def _sum_leaves(f: Callable, a: Tree, b: Tree) -> Float[Array, ""]:
@@ -141,6 +155,7 @@ DISTANCES: dict[str, Distance] = {
     "cosine+normdiff": cosine_normdiff,
     "l2": l2,
     "sqsum": sqsum,
+    "l1": l1,
     "mse-global": mse_global,
     "cosine-global": cosine_global,
 }

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
+from gm_jax.core.augment import Augment
 from gm_jax.core.distances import Distance, cosine_l2
 from gm_jax.core.inner_data import InnerData, synthetic
 from gm_jax.core.objectives import MatchInfo
@@ -24,9 +25,6 @@ from gm_jax.nn.networks import Network
 
 Optimiser = Callable[[Any], optax.GradientTransformation]
 """`learning rate -> optax transformation`, such as `optax.adam`; the rate may be traced."""
-
-Augment = Callable[[Key[Array, ""], Float[Array, "n h w channel"]], Float[Array, "n h w channel"]]
-"""A random change of images, the same for the same key."""
 
 momentum_sgd: Optimiser = functools.partial(optax.sgd, momentum=0.5)
 """The paper's optimiser of images and of networks."""

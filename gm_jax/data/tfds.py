@@ -1,16 +1,16 @@
 """The image sets of TensorFlow Datasets (TFDS): prepared once, then plain numpy arrays in a file.
 
-The files that a set's authors publish are downloaded from where TFDS knows them; TFDS's own builder
-checks, reads and shuffles them.  What it serves is kept in the cache folder as an `.npz` such as
-`own.load_npz` reads, and everything else is deleted.  From then on numpy is enough: neither
-TFDS nor a network is needed.
+The files that a set's authors publish are taken from the user's folder, from where a Linux
+distribution puts them, or from where TFDS knows them; `files` checks them, and TFDS's own builder
+reads and shuffles them.  What it serves is kept in the cache folder as an `.npz` such as
+`own.load_npz` reads, and everything else is deleted.  From then on numpy is enough: neither TFDS
+nor a network is needed.
 
 TensorFlow is not needed at all.  TFDS calls it for a handful of things when it prepares these sets,
 to open files and to write PNGs, and a stand-in does those: see `_stand_in`.
 """
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from gm_jax.data import files
 from gm_jax.data.images import Dataset, by_class
 from gm_jax.errors import UserError, require
 
@@ -53,7 +54,10 @@ PATIENCE = 20
 
 
 def load(name: str) -> Dataset:
-    """The set of that name, from the cache file; the first time it is downloaded and prepared.
+    """The set of that name, from the cache file; the first time it is prepared.
+
+    The files are taken from `downloads/NAME` in the cache folder, as published, compressed anew or
+    uncompressed, or from where Debian's package puts them, or else they are downloaded.
 
     Images of a class are in the builder's order, which is shuffled, always in the same way.  Of
     `svhn_cropped` the splits train and test are used, not extra; of `cifar100` the 100 fine labels.
@@ -62,7 +66,7 @@ def load(name: str) -> Dataset:
         name: one of `NAMES`.
 
     Raises:
-        UserError: no network, the files are not those that TFDS knows, the cache folder cannot be
+        UserError: no network, the files do not hold what was published, the cache folder cannot be
             written, or the cache file is damaged.
     """
     path = cache_folder() / f"{name}-{FORMAT}.npz"
@@ -117,17 +121,14 @@ def _build(name: str, work: Path, given: Path) -> list[np.ndarray]:
     Args:
         name: one of `NAMES`.
         work: an empty folder, for the download and the builder's files.
-        given: where users put the files themselves, if there is no network; it may be missing.
+        given: where users put the files themselves; it may be missing.
     """
     try:
         builder = _builder(name, work)
-        files = _without_extra(builder.url_infos)
-        if all((given / file.filename).exists() for file in files.values()):
-            log.info("%s: reading the files in %s", name, given)
-        else:
-            given = _download(name, files, given, work)
-        _check(name, files, given)
-        splits = _splits(builder, given)
+        known = _without_extra(builder.url_infos)
+        found = _on_disk(name, known, given) or _download(name, known, given, work)
+        _hand_over(builder, _unpack(name, known, found, work))
+        splits = _splits(builder)
     except UserError:
         raise
     except Exception as error:  # whatever TFDS raises
@@ -141,31 +142,27 @@ def _builder(name: str, work: Path) -> Any:
         # takes a second, and is not needed once the file is there
         tensorflow_datasets = require("tensorflow_datasets", "tfds")
         # the one format that TFDS reads without TensorFlow
-        builder = tensorflow_datasets.builder(name, data_dir=work, file_format="array_record")
-    if name == "svhn_cropped":
-        _leave_out_extra(builder)
-    return builder
-
-
-def _leave_out_extra(builder: Any) -> None:
-    """Leaves out SVHN's split `extra`, which is not used: 1.3 of the 1.6 GB to download."""
-    splits_of = builder._split_generators
-
-    def train_and_test(manager):
-        download = manager.download
-        manager.download = lambda urls: {**download(_without_extra(urls)), "extra": None}
-        return [split for split in splits_of(manager) if split.name != "extra"]
-
-    builder._split_generators = train_and_test
+        return tensorflow_datasets.builder(name, data_dir=work, file_format="array_record")
 
 
 def _without_extra(urls: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out what has "extra" in its key, be that a split or a URL."""
-    return {key: value for key, value in urls.items() if "extra" not in key}
+    """Leaves out SVHN's split `extra`, which is not used: 1.3 of the 1.6 GB to download."""
+    return {url: info for url, info in urls.items() if "extra" not in url}
 
 
-def _download(name: str, files: dict[str, Any], given: Path, work: Path) -> Path:
-    """The folder with the files, which TFDS gets as if the user had downloaded them.
+def _on_disk(name: str, known: dict[str, Any], given: Path) -> list[files.Found] | None:
+    """The files that the user put there, or else those that a Linux distribution did."""
+    names = [info.filename for info in known.values()]
+    folders = [given, files.FOLDERS[name]] if name in files.FOLDERS else [given]
+    for folder in folders:
+        if found := files.find(name, names, folder):
+            log.info("%s: reading the files in %s", name, folder)
+            return found
+    return None
+
+
+def _download(name: str, known: dict[str, Any], given: Path, work: Path) -> list[files.Found]:
+    """The files from where TFDS knows them.
 
     Were TFDS to download them, it would try for minutes where there is no network, wait for ever
     on a host that stops answering, and go on in the background after an error.
@@ -174,49 +171,68 @@ def _download(name: str, files: dict[str, Any], given: Path, work: Path) -> Path
         UserError: the host does not answer, or refuses; where to put the files by hand.
     """
     requests = require("requests", "tfds")  # not needed either once the file is there
-    folder = work / "files"
+    folder = work / "downloaded"
     folder.mkdir()
-    total = sum(int(file.size) for file in files.values())
-    for url, file in files.items():
+    total = sum(int(info.size) for info in known.values())
+    found = []
+    for url, info in known.items():
         host = urlsplit(url).netloc
+        found.append(files.Found(folder / info.filename, f"from {host}"))
         try:
             with requests.get(url, stream=True, timeout=PATIENCE) as answer:
                 answer.raise_for_status()
-                sizes = f"{int(file.size) / 2**20:.1f} of {total / 2**20:.1f} MiB"
-                log.info("%s: downloading %s, %s, from %s", name, file.filename, sizes, host)
-                with (folder / file.filename).open("wb") as out:
+                sizes = f"{int(info.size) / 2**20:.1f} of {total / 2**20:.1f} MiB"
+                log.info("%s: downloading %s, %s, from %s", name, info.filename, sizes, host)
+                with found[-1].path.open("wb") as out:
                     out.writelines(answer.iter_content(2**20))
         except requests.RequestException as error:
             refused = isinstance(error, requests.HTTPError)
-            wanted = ", ".join(sorted(file.filename for file in files.values()))
+            wanted = ", ".join(sorted(info.filename for info in known.values()))
             raise UserError(
                 f"{name} cannot be downloaded: {error if refused else f'{host} does not answer'}; "
                 f"put {wanted} of {url.rpartition('/')[0]} into {given}, "
                 "or use digits or mnist5k, which need no network"
             ) from error
-    return folder
+    return found
 
 
-def _check(name: str, files: dict[str, Any], folder: Path) -> None:
-    """TFDS would find it as well, but with threads at work on the other files."""
-    for file in files.values():
-        with (folder / file.filename).open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != file.checksum:
-            raise UserError(
-                f"{file.filename} is not the file of {name} that TFDS knows: "
-                f"its SHA-256 is {found[:8]}.., must be {file.checksum[:8]}.."
-            )
+def _unpack(
+    name: str, known: dict[str, Any], found: list[files.Found], work: Path
+) -> dict[str, Path]:
+    """What each file holds, checked, by the URL that TFDS knows the file by."""
+    folder = work / "unpacked"
+    folder.mkdir()
+    return {
+        url: files.unpack(name, files.Published(info.filename, info.checksum), file, folder)
+        for (url, info), file in zip(known.items(), found, strict=True)
+    }
 
 
-def _splits(builder: Any, given: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images and labels of the splits train and test, from the files in the folder `given`."""
+def _hand_over(builder: Any, paths: dict[str, Path]) -> None:
+    """Gives the builder these paths where it would download and unpack; none for SVHN's extra."""
+    splits_of = builder._split_generators
+
+    def get(urls):
+        return (
+            {key: paths.get(urls[key]) for key in urls} if isinstance(urls, dict) else paths[urls]
+        )
+
+    def train_and_test(manager):
+        manager.download = manager.download_and_extract = get
+        splits = splits_of(manager)
+        if isinstance(splits, dict):
+            return splits
+        return [split for split in splits if split.name != "extra"]
+
+    builder._split_generators = train_and_test
+
+
+def _splits(builder: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images and labels of the splits train and test."""
     with _quietly(), _without_tensorflow():
         import tensorflow_datasets
 
-        settings = tensorflow_datasets.download.DownloadConfig(
-            manual_dir=given, try_download_gcs=False
-        )
+        settings = tensorflow_datasets.download.DownloadConfig(try_download_gcs=False)
         builder.download_and_prepare(download_config=settings)
         return {split: _arrays(builder, split) for split in ("train", "test")}
 

@@ -9,10 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
+from gm_jax.core.augment import Augment, dsa, per_image
 from gm_jax.core.batching import chunked, microbatched
 from gm_jax.core.training import NetworkState, epoch, start
 from gm_jax.data.images import Dataset, normalise
-from gm_jax.evaluation.augment import Augment, crop_scale_rotate
+from gm_jax.evaluation.mnist_augment import crop_scale_rotate
 from gm_jax.nn.networks import Network
 
 
@@ -43,6 +44,14 @@ def paper_protocol(dataset: Dataset, microbatch: int | None = None) -> Protocol:
     if dataset.handwritten_digits:
         return Protocol(epochs=1000, augment=crop_scale_rotate, microbatch=microbatch)
     return Protocol(microbatch=microbatch)
+
+
+def dsa_protocol(strategy: str, microbatch: int | None = None) -> Protocol:
+    """DSA's: 1000 epochs, each image changed by one operation of the strategy (arXiv 2102.08259).
+
+    The published program also clears the momentum where the learning rate falls; this one does not.
+    """
+    return Protocol(epochs=1000, augment=per_image(dsa(strategy)), microbatch=microbatch)
 
 
 def train(
@@ -112,15 +121,28 @@ def test_set(dataset: Dataset) -> tuple[Float[Array, "m h w c"], Int[Array, " m"
     )
 
 
+class LabelledSets(NamedTuple):
+    """Sets of one size to train networks on.
+
+    Attributes:
+        images: normalised, float `[sets, n, height, width, channel]`.
+        labels: int32 `[sets, n]`, or `[n]` for all sets; -1 marks padding.
+    """
+
+    images: Float[ArrayLike, "sets n h w c"]
+    labels: Int[ArrayLike, "..."]
+
+
 def evaluate_sets(
     key: Key[Array, ""],
     network: Network,
     protocol: Protocol,
-    sets: tuple[Float[ArrayLike, "sets n h w c"], Int[ArrayLike, "..."]],
+    sets: LabelledSets,
     test: tuple[Float[Array, "m h w c"], Int[Array, " m"]],
     count: int,
     chunk: int | None = 1,
     log: Callable[[], None] = lambda: None,
+    first: int = 0,
 ) -> Float[np.ndarray, "sets count"]:
     """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
 
@@ -129,17 +151,18 @@ def evaluate_sets(
     Args:
         key: of the networks.
         network, protocol: what is trained, and how.
-        sets: images, and labels `[n]` for all sets or `[sets, n]`.
+        sets: what networks are trained on.
         test: images and labels to test on.
-        count: networks a set.
-        chunk: networks at a time; see `mapping.chunked`.
+        count: networks for each set.
+        chunk: networks at a time; see `batching.chunked`.
         log: called as each network is done.
+        first: number of the first set, which is folded into the key.
     """
-    images = jnp.asarray(sets[0])
-    labels = jnp.broadcast_to(jnp.asarray(sets[1]), images.shape[:2])
+    images = jnp.asarray(sets.images)
+    labels = jnp.broadcast_to(jnp.asarray(sets.labels), images.shape[:2])
     number = jnp.repeat(jnp.arange(len(images)), count)
     keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key, n), count))(
-        jnp.arange(len(images))
+        first + jnp.arange(len(images))
     )
 
     @jax.jit

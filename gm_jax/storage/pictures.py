@@ -25,22 +25,30 @@ def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.nd
 
 
 def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
-    """A PNG of one of a run's sets: a row a class, its name beside it.
+    """A PNG of one of a run's sets: a row for each class, its name beside it.
 
-    De-normalised and clipped for the picture only.
+    What was learned comes first where it is images that are decoded to others.  De-normalised and
+    clipped for the picture only.
     """
     require("matplotlib", "pictures")  # imported here: it takes half a second
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    pixels = denormalise(condensed.images[number], condensed.mean, condensed.std)
+    rows = condensed.images[number].reshape(
+        len(condensed.class_names), -1, *condensed.images.shape[2:]
+    )
+    if condensed.learned is not None and condensed.learned.shape[3:] == rows.shape[2:]:
+        rows = np.concatenate([condensed.learned[number], rows], 1)
+    pixels = denormalise(rows, condensed.mean, condensed.std)
     class_names = condensed.class_names
-    classes, ipc = len(class_names), len(pixels) // len(class_names)
-    h, w = pixels.shape[1:3]
-    canvas = mosaic(pixels.reshape(classes, ipc, *pixels.shape[1:]))
+    classes, columns, h, w = pixels.shape[:4]
+    canvas = mosaic(pixels)
     inches = 0.55  # an image's height
     figure = Figure(
-        figsize=(inches * ipc * w / h + 0.3 + 0.09 * max(map(len, class_names)), inches * classes),
+        figsize=(
+            inches * columns * w / h + 0.3 + 0.09 * max(map(len, class_names)),
+            inches * classes,
+        ),
         layout="constrained",
     )
     FigureCanvasAgg(figure)

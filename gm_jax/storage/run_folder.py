@@ -144,6 +144,8 @@ def write_condensed(folder: Path, condensed: Condensed, about: dict[str, Any]) -
         "config": np.array(json.dumps(about)),
     }
     del arrays["variant"]  # config has it
+    if condensed.learned is None:
+        del arrays["learned"]
     with atomic(folder / "synthetic.npz") as draft:
         np.savez_compressed(draft, **arrays)
 
@@ -264,24 +266,57 @@ def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:
     about = _current(json.loads(str(arrays["config"])))
     config = _config_from(about)
     _check_about(about)
-    images, labels = arrays["images"], arrays["labels"]
-    names = tuple(str(name) for name in arrays["class_names"])
-    expected = (len(list_sets(config)), len(names) * config.ipc)
+    found = Condensed(
+        images=arrays["images"],
+        labels=arrays["labels"],
+        mean=np.asarray(arrays["mean"], np.float32),
+        std=np.asarray(arrays["std"], np.float32),
+        class_names=tuple(str(name) for name in arrays["class_names"]),
+        iterations=arrays["iterations"],
+        config=config,
+        variant=_variant_from(about),
+        learned=arrays.get("learned"),
+    )
+    _check_labels(found)
+    _check_learned(found)
+    _check_pixels(found)
+    return found
+
+
+def _check_labels(found: Condensed) -> None:
+    """Raises `UserError` unless images and labels are as many of each class, class after class."""
+    images, labels, classes = found.images, found.labels, len(found.class_names)
+    each = len(labels) // classes
+    expected = (len(list_sets(found.config)), classes * each)
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[:2] != expected:
         raise UserError(f"images are {images.dtype} {images.shape}, expected float32 {expected}..")
-    if labels.dtype != np.int32 or not np.array_equal(
-        labels, np.repeat(np.arange(len(names)), config.ipc)
-    ):
-        raise UserError(f"labels are not {config.ipc} of each of {len(names)} classes in order")
+    if labels.dtype != np.int32 or not np.array_equal(labels, np.repeat(np.arange(classes), each)):
+        raise UserError(f"labels are not {each} of each of {classes} classes in order")
+
+
+def _check_learned(found: Condensed) -> None:
+    """Raises `UserError` unless what was learned is as many of each class as the settings say."""
+    learned, ipc = found.learned, found.config.ipc
+    expected = (len(found.images), len(found.class_names), ipc)
+    if learned is None:
+        if len(found.labels) != ipc * len(found.class_names):
+            raise UserError(f"labels are {len(found.labels)}, expected {ipc} of each class")
+    elif learned.dtype != np.float32 or learned.shape[:3] != expected:
+        shape = f"{learned.dtype} {learned.shape}"
+        raise UserError(f"what was learned is {shape}, expected float32 {expected}..")
+    elif not np.isfinite(learned).all():
+        raise UserError("what was learned is not finite")
+
+
+def _check_pixels(found: Condensed) -> None:
+    """Raises `UserError` unless pixels, their statistics and the iterations can be worked with."""
+    images, mean, std, done = found.images, found.mean, found.std, found.iterations
     channel = images.shape[-1]
-    mean, std = (np.asarray(arrays[name], np.float32) for name in ("mean", "std"))
     if channel not in (1, 3) or mean.shape != (channel,) or std.shape != (channel,):
         raise UserError(f"{channel} channels, mean {mean.shape}, std {std.shape}: must be 1 or 3")
     if not all(np.isfinite(a).all() for a in (images, mean, std)) or not (std > 0).all():
         raise UserError("images, mean or std are not finite, or std is not above 0")
-    done = arrays["iterations"]
     if done.dtype != np.int32 or done.shape != images.shape[:1]:
         raise UserError(f"iterations are {done.dtype} {done.shape}, expected int32 of each set")
-    if not 0 <= done.min() <= done.max() <= config.iterations:
-        raise UserError(f"iterations must be 0 to {config.iterations}")
-    return Condensed(images, labels, mean, std, names, done, config, _variant_from(about))
+    if not 0 <= done.min() <= done.max() <= found.config.iterations:
+        raise UserError(f"iterations must be 0 to {found.config.iterations}")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gm_jax.cli import main as cli
 from gm_jax.config import Config, with_network
+from gm_jax.core.parametrisation import multi_formation
 from gm_jax.data.images import normalise
 from gm_jax.data.loading import load
 from gm_jax.evaluation.coresets import random_real
@@ -346,3 +347,81 @@ def test_random_real_sets_of_more_images_than_a_class_has():
     x, y = random_real(jax.random.key(0), load("digits").train, 150)
     assert x.shape == (1500, 8, 8, 1)
     assert np.bincount(np.asarray(y) + 1).tolist() == [100] + [140] * 10
+
+
+def test_multi_formation_and_real_inner_data(tmp_path):
+    """Two learned images of each class stand for 2 * 2^2 = 8; both are kept, shown and exported."""
+    arguments = [
+        *SMALL,
+        "--seeds",
+        1,
+        "--factor",
+        2,
+        "--step-rule",
+        "fixed",
+        "--inner-data",
+        "real",
+    ]
+    arguments += ["--inner-images", 16, "--distance", "l1", "--counted", "convolutions"]
+    assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
+    condensed = run_folder.read_condensed(tmp_path / "run")
+    assert condensed.learned.shape == (1, 10, 2, 8, 8, 1)
+    assert condensed.images.shape == (1, 80, 8, 8, 1)
+    assert condensed.labels.tolist() == [c for c in range(10) for _ in range(8)]
+    train = load("digits").train
+    decode = multi_formation(2, (0.5 - train.mean) / train.std).decode
+    np.testing.assert_allclose(
+        decode(jax.numpy.asarray(condensed.learned[0])).reshape(80, 8, 8, 1),
+        condensed.images[0],
+        atol=1e-5,
+    )
+    status, out, err = gm_jax("evaluate", tmp_path / "run", "--count", 1, "--epochs", 1)
+    assert status == 0, err
+    assert "random real" in out
+    assert gm_jax("export", tmp_path / "run", "--out", tmp_path / "out")[0] == 0
+    with np.load(tmp_path / "out" / "images.npz") as file:
+        assert file["images"].shape == (1, 80, 8, 8, 1)
+        assert np.array_equal(file["learned"], condensed.learned)
+    with np.load(tmp_path / "run" / "synthetic.npz") as file:
+        arrays = dict(file)
+    for learned, words in (
+        (arrays["learned"][:, :, :1], ["(1, 10, 1"]),
+        (np.full_like(arrays["learned"], np.nan), ["not finite"]),
+    ):
+        change(tmp_path / "run", learned=learned)
+        assert_refused(gm_jax("show", tmp_path / "run"), *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dsa", "idc"])
+def test_siamese_augmentation_gives_other_images(kind, finished, tmp_path):
+    """In matching and in the inner epochs; evaluated with DSA's protocol."""
+    arguments = [*SMALL, "--seeds", 1, "--augment", kind]
+    assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
+    condensed = run_folder.read_condensed(tmp_path / "run")
+    plain = run_folder.read_condensed(finished)
+    assert condensed.images.shape[1:] == plain.images.shape[1:]
+    assert not np.allclose(condensed.images[0], plain.images[0], atol=1e-3)
+    few = ["--count", 1, "--epochs", 2, "--protocol", "dsa"]
+    status, _, err = gm_jax("evaluate", tmp_path / "run", *few)
+    assert status == 0, err
+    ran = json.loads((tmp_path / "run" / "evaluation.json").read_text())["ran"]
+    assert ran["protocol"] == "dsa"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--factor", "4"], ["--factor 4", "1 to 3"]),
+        (["--inner-data", "real"], ["--inner-data real", "overfit"]),
+        (["--inner-images", "8"], ["--inner-images", "synthetic"]),
+        (["--strategy", "crop"], ["--strategy", "--augment none"]),
+        (["--augment", "dsa", "--strategy", "crop_spin"], ["'spin'", "crop, cutout"]),
+        (["--augment", "idc", "--strategy", "saturation"], ["saturation", "one channel"]),
+        (["--augment", "mixup"], ["mixup", "dsa"]),
+        (["--counted", "convolutions", "--network", "mlp"], ["--counted convolutions", "mlp"]),
+    ],
+)
+def test_wrong_settings_beyond_the_paper(arguments, words, tmp_path):
+    result = gm_jax("condense", "--dataset", "digits", *arguments, "--out", tmp_path / "run")
+    assert_refused(result, *words)

@@ -1,8 +1,12 @@
 """Distances worked by hand, and at zero rows."""
 
+import json
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from golden_files import BEYOND
 
 from gm_jax.core import distances
 from gm_jax.core.distances import DISTANCES
@@ -29,6 +33,25 @@ COSINE = (1 - 24 / 25) + (1 - 0)
 )
 def test_by_hand(name, expected):
     assert jnp.allclose(DISTANCES[name](A, B), expected, rtol=1e-6)
+
+
+def test_idcs_sums_are_golden(x64):
+    """Of random tensors [4, 3, 3, 3] and [5, 7]: `mse`, which is a sum, and `l1`; and gradients."""
+    held = json.loads((BEYOND / "idc_settings.json").read_text())
+    for case in held["matching"]["dist_examples"]["values"][:2]:
+        x, y, v = (np.random.RandomState(6601 + n).standard_normal(case["shape"]) for n in range(3))
+        for name, theirs in (("sqsum", "mse"), ("l1", "l1")):
+            distance = DISTANCES[name]
+            assert distance(jnp.asarray(x), jnp.asarray(y)) == pytest.approx(case[theirs], rel=1e-12)
+            along = jnp.sum(jax.grad(distance, 1)(jnp.asarray(x), jnp.asarray(y)) * v)
+            assert along == pytest.approx(case[f"{theirs}_grad_y_dot_v"], rel=1e-12)
+
+
+def test_convolutions_alone():
+    """|1 - 3| of the kernel counts; the dense layer and the bias do not."""
+    a = {"conv": jnp.ones((1, 1, 1, 1)), "dense": jnp.ones((2, 2)), "bias": jnp.ones(1)}
+    b = jax.tree.map(lambda t: 3 * t, a)
+    assert distances.of_convolutions(distances.l1)(a, b) == 2
 
 
 @pytest.mark.parametrize("name", DISTANCES)

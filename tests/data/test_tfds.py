@@ -6,6 +6,7 @@ a download is tested, the host is this machine.
 
 import functools
 import gzip
+import hashlib
 import http.server
 import io
 import struct
@@ -23,7 +24,7 @@ from tensorflow_datasets.core.utils import lazy_imports_utils
 from tensorflow_datasets.image_classification import mnist
 
 from gm_jax.cli import main as cli
-from gm_jax.data import loading, tfds
+from gm_jax.data import files, loading, tfds
 from gm_jax.errors import UserError
 
 CLASSES = dict.fromkeys(tfds.NAMES, 10) | {"cifar100": 100}
@@ -105,8 +106,9 @@ WRITE = {
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and MNIST's fixed counts made to fit."""
+    """An empty cache folder, no other, and MNIST's fixed counts made to fit."""
     monkeypatch.setenv("GM_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "FOLDERS", {})
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", TRAIN)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", TEST)
     return tmp_path / "cache"
@@ -260,7 +262,10 @@ def test_files_are_downloaded_once_and_the_user_is_told(cache, host, caplog):
 
 def test_another_file_than_tfds_knows_is_refused_and_nothing_stays(cache, host):
     write_idx(host / "t10k-labels-idx1-ubyte.gz", np.zeros(TEST))
-    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\.gz is not the file of mnist"):
+    said = (
+        r"^t10k-labels-idx1-ubyte\.gz from 127\.0\.0\.1:\d+ is not the file of mnist: it holds 200"
+    )
+    with pytest.raises(UserError, match=said):
         tfds.load("mnist")
     assert list(cache.iterdir()) == []
 
@@ -302,6 +307,227 @@ def test_the_sizes_said_are_those_of_the_sets():
         "cifar10": 170_052_171,
         "cifar100": 168_513_733,
     }
+
+
+# --- files that are compressed otherwise ----------------------------------------------------------
+
+
+@pytest.fixture
+def give_known(give, cache, monkeypatch):
+    """As `give`, with the digests of the small files' contents known in the place of the real."""
+
+    def given(name):
+        splits, folder = give(name), cache / "downloads" / name
+        digests = {key: f"sha1:{hashlib.sha1(data).hexdigest()}" for key, data in held(folder)}
+        monkeypatch.setitem(files.CONTENTS, name, digests)
+        return splits, folder
+
+    return given
+
+
+def held(folder):
+    """What is in the files as published, by the keys that `CONTENTS` has."""
+    for path in folder.iterdir():
+        if path.name.endswith(".tar.gz"):
+            with tarfile.open(path) as tar:
+                yield from [(each.name, tar.extractfile(each).read()) for each in tar]
+        else:
+            yield path.stem, gzip.decompress(path.read_bytes())
+
+
+def compress_anew(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=5))
+
+
+def uncompress(path):
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+
+
+def uncompress_in_place(path):
+    """What a browser keeps that uncompresses what it downloads."""
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def dotted(path):
+    path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+
+
+def uncompressed_and_dotted(path):
+    uncompress(path)
+    dotted(path.with_suffix(""))
+
+
+def linked(path):
+    away = path.parents[2] / "elsewhere"
+    away.mkdir(exist_ok=True)
+    path.symlink_to(path.rename(away / path.name))
+
+
+def unpacked(path):
+    with tarfile.open(path) as tar:
+        tar.extractall(path.parent, filter="data")
+    path.unlink()
+
+
+def packed_otherwise(path):
+    """In another order, at the top, with the dotted copies of macOS, and with Windows' lines."""
+    with tarfile.open(path) as tar:
+        parts = {each.name.rpartition("/")[2]: tar.extractfile(each).read() for each in tar}
+    parts = {
+        part: data.replace(b"\n", b"\r\n") + b"\r\n" if part.endswith(".txt") else data
+        for part, data in reversed(parts.items())
+    }
+    write_tar(path, ".", parts | {f"._{part}": b"" for part in parts} | {"readme.html": b"x"})
+
+
+CHANGES = {
+    "mnist": (compress_anew, uncompress, uncompress_in_place, dotted, linked),
+    "fashion_mnist": (compress_anew, uncompressed_and_dotted),
+    "cifar10": (compress_anew, uncompress, uncompress_in_place, unpacked, packed_otherwise),
+    "cifar100": (compress_anew, unpacked, packed_otherwise),
+}
+CASES = [(name, change) for name, changes in CHANGES.items() for change in changes]
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_the_contents_count_not_the_compression(name, change, give_known, caplog):
+    caplog.set_level("INFO", "gm_jax")
+    (train, test), folder = give_known(name)
+    for path in list(folder.iterdir()):
+        change(path)
+    data = tfds.load(name)
+    assert train_pairs(data.train) == pairs(*train)
+    assert pairs(data.test_images, data.test_labels) == pairs(*test)
+    assert data.class_names[-1] in ("9", "kind9", "kind99", "Ankle boot")
+    assert caplog.messages[0] == f"{name}: reading the files in {folder}"
+
+
+def refused(name, folder):
+    """What is said, and that nothing stays."""
+    with pytest.raises(UserError) as error:
+        tfds.load(name)
+    assert [path.name for path in folder.parents[1].iterdir()] == ["downloads"]
+    return str(error.value)
+
+
+def test_other_images_are_refused_however_they_are_compressed(give_known):
+    """Fashion-MNIST's in the place of MNIST's, say; or the test's in the place of the training."""
+    _, folder = give_known("mnist")
+    path = folder / "train-images-idx3-ubyte.gz"
+    other = (folder / "t10k-images-idx3-ubyte.gz").read_bytes()
+    path.write_bytes(other)
+    start = f"{path.name} in {folder} is not the file of mnist: it holds "
+    said = refused("mnist", folder)
+    assert said.startswith(f"{start}{TEST} x 28 x 28 values, SHA-1 ")
+    wanted = files.CONTENTS["mnist"]["train-images-idx3-ubyte"].partition(":")[2]
+    assert said.endswith(f".., must be {wanted[:8]}..")
+    path.write_bytes(gzip.decompress(other)[:-1])
+    assert refused("mnist", folder).startswith(f"{start}{TEST * 784 + 15} bytes, ")
+    for short in (b"", b"\0\0\x08", b"\0\0\x08\x03\0"):
+        path.write_bytes(short)
+        assert refused("mnist", folder).startswith(f"{start}{len(short)} bytes, ")
+
+
+def test_a_damaged_file_is_named(give_known):
+    _, folder = give_known("fashion_mnist")
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1  # in the checksum that gzip ends with, or nearly
+    for damaged in (whole[:-9], whole[:20], bytes(flipped), whole + b"more"):
+        path.write_bytes(damaged)
+        said = refused("fashion_mnist", folder)
+        assert said.startswith(f"{path.name} in {folder} is damaged: ")
+        assert not said.endswith(": ")
+        assert "\n" not in said
+
+
+def test_a_damaged_archive_is_named(give_known):
+    _, folder = give_known("cifar10")
+    path = folder / "cifar-10-binary.tar.gz"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"something else" * 99, b"\x1f\x8bno"):
+        path.write_bytes(damaged)
+        said = refused("cifar10", folder)
+        assert said.startswith(f"{path.name} in {folder} is damaged: ")
+        assert "\n" not in said
+
+
+def test_another_part_of_an_archive_is_named(give_known):
+    _, folder = give_known("cifar10")
+    unpacked(folder / "cifar-10-binary.tar.gz")
+    where = f"cifar-10-batches-bin in {folder} is not the file of cifar10: "
+    part = folder / "cifar-10-batches-bin" / "data_batch_3.bin"
+    pixels = bytearray(part.read_bytes())
+    pixels[-1] ^= 1
+    part.write_bytes(pixels)
+    assert refused("cifar10", folder).startswith(f"{where}its data_batch_3.bin is another, SHA-1 ")
+    part.unlink()
+    assert refused("cifar10", folder) == f"{where}it lacks data_batch_3.bin"
+
+
+def test_other_class_names_are_refused(give_known):
+    _, folder = give_known("cifar100")
+    unpacked(folder / "cifar-100-binary.tar.gz")
+    names = folder / "cifar-100-binary" / "fine_label_names.txt"
+    names.write_text(names.read_text().replace("kind7\n", "kindred\n"))
+    assert "its fine_label_names.txt is another, SHA-1 " in refused("cifar100", folder)
+
+
+def test_svhn_must_be_as_published(give):
+    give("svhn_cropped")
+    folder = tfds.cache_folder() / "downloads" / "svhn_cropped"
+    write_svhn(folder, *made("svhn_cropped", 1))
+    said = refused("svhn_cropped", folder)
+    assert "_32x32.mat in " in said
+    assert " is not the file of svhn_cropped: its SHA-256 is " in said
+
+
+def test_a_distributions_files_are_found_but_the_users_come_first(
+    give_known, cache, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "gm_jax")
+    (train, _), folder = give_known("fashion_mnist")
+    system = tmp_path / "share"
+    folder.rename(system)
+    monkeypatch.setattr(files, "FOLDERS", {"fashion_mnist": system})
+    assert train_pairs(tfds.load("fashion_mnist").train) == pairs(*train)
+    assert caplog.messages[0] == f"fashion_mnist: reading the files in {system}"
+    (cache / "fashion_mnist-1.npz").unlink()
+    folder.mkdir()
+    (folder / "t10k-labels-idx1-ubyte").touch()
+    caplog.clear()
+    tfds.load("fashion_mnist")
+    lacks = (
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+    )
+    assert caplog.messages[0].startswith(f"fashion_mnist: {folder} is not used, it lacks ")
+    assert all(each in caplog.messages[0] for each in lacks)
+    assert caplog.messages[1] == f"fashion_mnist: reading the files in {system}"
+    (cache / "fashion_mnist-1.npz").unlink()
+    for path in system.iterdir():
+        (folder / path.stem).write_bytes(b"nothing")
+    with pytest.raises(UserError, match=f"in {folder} is not the file of fashion_mnist"):
+        tfds.load("fashion_mnist")
+
+
+def test_the_digests_are_of_what_the_builders_read():
+    for name, digests in files.CONTENTS.items():
+        builder = tensorflow_datasets.builder_cls(name)
+        if name.startswith("cifar"):
+            info = builder._cifar_info.fget(type("", (), {"name": name})())
+            parts = (*info.train_files, *info.test_files, *info.label_files)
+            wanted = {f"{info.prefix}{part}" for part in parts}
+        else:
+            wanted = {url.rpartition("/")[2].removesuffix(".gz") for url in builder.url_infos}
+        assert digests.keys() == wanted
+        for digest in digests.values():
+            algorithm, _, value = digest.partition(":")
+            assert len(bytes.fromhex(value)) == hashlib.new(algorithm).digest_size
+    assert set(tfds.NAMES) - set(files.CONTENTS) == {"svhn_cropped"}
 
 
 # --- files that are not as they should be ---------------------------------------------------------

@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from gm_jax.core.training import epoch, sgd_step, start
-from gm_jax.evaluation.augment import _resample, crop_scale_rotate
+from gm_jax.evaluation.mnist_augment import _resample, crop_scale_rotate
 from gm_jax.evaluation.protocol import (
+    LabelledSets,
     Protocol,
     accuracy,
     evaluate_sets,
@@ -160,7 +161,7 @@ def test_networks_in_any_chunks_are_each_trained_alone(chunk):
     test = jax.random.normal(jax.random.key(1), (200, 2, 2, 1)), jnp.arange(200) % 3
     key, done = jax.random.key(2), []
     found = evaluate_sets(
-        key, network, protocol, (images, labels), test, 3, chunk, lambda: done.append(1)
+        key, network, protocol, LabelledSets(images, labels), test, 3, chunk, lambda: done.append(1)
     )
     assert len(done) == 6
     for at in range(2):

@@ -1,42 +1,46 @@
-"""What `experiments.bench` measures: its cases, and the arithmetic in each.  Pure Python.
+"""What `bench` measures: its cases, and the arithmetic in each.  Pure Python.
 
 Ten classes, ConvNet 128, multi-level, cosine+l2, the fixed step rule with the paper's inner epochs.
-A case is one of five parts at one shape of image and one ipc:
+A case is one of five parts at one image shape and one ipc:
 
-    real gradients              gT_c of `batch_real` images a class
+    real gradients              gT_c of `batch_real` images of each class
     synthetic match + gradient  the matching loss and its gradient by the images, given gT
     inner epoch                 the network once over the C * ipc synthetic images
-    iteration                   a network's life: outer steps, inner epochs after all but the last
+    iteration                   outer steps, with inner epochs after all but the last
     evaluation                  a fresh network trained on C * ipc images, tested on 1000
 
 FLOPs are those of the direct algorithm, a multiply-add being two, in convolutions and the dense
 layer; norms, activations, pooling, distances and optimisers count nothing.  An image costs
 
     f = forward_flops    f1 = the first convolution's    g = 3 f - f1   (gradient by the parameters:
-                                                         no gradient by the image is asked for)
+                                                         none by the image is computed)
 
 and with B = batch_real, n = C * ipc
 
     real gradients              C B g
     synthetic match + gradient  n (g + 6 f)   gS, then its pullback forward over reverse; nominal:
-                                              the first convolution takes less
+                                              the first convolution needs less
     inner epoch                 n g
     iteration                   outer (C B g + n (g + 6 f)) + (outer - 1) inner n g
     evaluation                  epochs n g + 1000 f
 """
 
 import dataclasses
+from typing import Literal, get_args
 
 CLASSES, WIDTH, DEPTH, TEST_IMAGES = 10, 128, 3, 1000
 
 Shape = tuple[int, int, int]
 """Height, width, channel."""
 
+ShapeName = Literal["mnist", "cifar10"]
 SHAPES: dict[str, Shape] = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
-REAL, MATCH, EPOCH = "real gradients", "synthetic match + gradient", "inner epoch"
-ITERATION, EVALUATION = "iteration", "evaluation"
-PARTS = (REAL, MATCH, EPOCH, ITERATION, EVALUATION)
+PartName = Literal[
+    "real gradients", "synthetic match + gradient", "inner epoch", "iteration", "evaluation"
+]
+PARTS: tuple[str, ...] = get_args(PartName)
+REAL, MATCH, EPOCH, ITERATION, EVALUATION = PARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +52,11 @@ class Case:
     shape: str
     """One of `SHAPES`."""
     ipc: int = 0
-    """Synthetic images a class."""
+    """Synthetic images of each class."""
     batch_real: int = 0
-    """Real images a class."""
+    """Real images of each class."""
     outer_steps: int = 0
-    """Image updates an iteration."""
+    """Image updates in an iteration."""
     paper_outer_steps: int = 0
     """The paper's, for this ipc."""
     inner_epochs: int = 0
@@ -78,7 +82,7 @@ def part_name(case: Case) -> str:
 
 
 def case_name(case: Case) -> str:
-    """For people: `mnist, ipc 10, inner epoch`."""
+    """A name to print: `mnist, ipc 10, inner epoch`."""
     ipc = f"ipc {case.ipc}, " if case.ipc else ""
     return f"{case.shape}, {ipc}{part_name(case)}"
 
@@ -94,7 +98,7 @@ def layer_flops(shape: Shape, classes: int, width: int, depth: int) -> list[int]
 
 
 def flops(case: Case) -> int:
-    """FLOPs of a case, by the formulas at the head of this file."""
+    """FLOPs of a case, by the formulas above."""
     layers = layer_flops(SHAPES[case.shape], CLASSES, WIDTH, DEPTH)
     forward = sum(layers)
     gradient = 3 * forward - layers[0]

@@ -1,11 +1,11 @@
-"""The paper's method the way its authors run it: PyTorch, one class and one batch after another.
+"""The paper's method as its authors run it: in PyTorch, one class and one batch after another.
 
-A rival to measure against, not a part of `gm_jax`. It is written from the method's description and
-held to the golden vectors, so that both programs do the same work when they are timed:
+The benchmark's reference; not a part of `gm_jax`.  It is written from the method's description and
+tested against the golden vectors, so that both programs do the same work when they are timed:
 
-    python -m experiments.torch_port
+    python -m experiments.benchmarks.torch_port
 
-prints the largest relative error per golden file. Layouts are PyTorch's: images
+prints the largest relative error for each golden file. Layouts are PyTorch's: images
 `[n, channel, height, width]`, class-major sets `[C, n, channel, height, width]`.
 """
 
@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
-GOLDEN_DIR = Path(__file__).resolve().parents[1] / "tests" / "golden"
+GOLDEN_DIR = Path(__file__).resolve().parents[2] / "tests" / "golden"
 
-Gradients = Sequence[Tensor]  # one tensor a parameter, in the network's order
+Gradients = Sequence[Tensor]  # one tensor for each parameter, in the network's order
 Distance = Callable[[Gradients, Gradients], Tensor]
 Scheme = Callable[[Sequence[Gradients], Sequence[Gradients], Distance], Tensor]
 
@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
             inputs, padding = (channel, first_padding) if block == 0 else (width, 1)
             blocks += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
-                nn.GroupNorm(width, width),  # one group a channel: instance norm, affine
+                nn.GroupNorm(width, width),  # a group for each channel: instance norm, affine
                 nn.ReLU(),
                 nn.AvgPool2d(2),
             ]
@@ -54,12 +54,12 @@ class ConvNet(nn.Module):
 def _cosine_rows(a: Tensor, b: Tensor) -> Tensor:
     """1 - <a, b> / (|a| |b|) of each row, `[rows, n] -> [rows]`; a zero row's cosine counts 0."""
     norms = a.norm(dim=1) * b.norm(dim=1)
-    # No epsilon: the golden vectors exclude even 1e-8. Dead units need the guard, 0 / 0 otherwise.
+    # No epsilon: the golden vectors exclude even 1e-8. Without the guard, dead units are 0 / 0.
     return 1 - (a * b).sum(1) / norms.masked_fill(norms == 0, 1)
 
 
 def _weight_rows(a: Gradients, b: Gradients) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of tensors as `[output unit, rest]`; biases and norm scales (1-D) count nothing."""
+    """Pairs of tensors as `[output unit, rest]`; biases and norm scales (1-D) are left out."""
     return [(x.flatten(1), y.flatten(1)) for x, y in zip(a, b, strict=True) if x.ndim > 1]
 
 
@@ -102,7 +102,7 @@ def _class_loss(net: nn.Module, images: Tensor, label: int) -> Tensor:
 def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
     """gT_c of each class of `real [C, B, ch, h, w]`, as constants."""
     parameters = list(net.parameters())
-    gradients = []
+    gradients: list[Gradients] = []
     for label, images in enumerate(real):
         grads = torch.autograd.grad(_class_loss(net, images, label), parameters)
         gradients.append([g.detach().clone() for g in grads])
@@ -128,7 +128,7 @@ def match(
     """Matching loss of `syn [C, ipc, ch, h, w]`; its gradient is left in `syn.grad`."""
     loss = scheme(synthetic_gradients(net, syn), real_grads, distance)
     syn.grad = None
-    loss.backward(inputs=[syn])  # the images alone: gradients of the network are not asked for
+    loss.backward(inputs=[syn])  # the images alone, not the network
     return loss.detach()
 
 
@@ -153,28 +153,28 @@ def inner_epoch(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        total += loss.item() * len(y)  # waits for the device, once a batch, as the authors' does
+        total += loss.item() * len(y)  # waits for the device after each batch, as the authors' does
     return total / len(images)
 
 
 def network_optimiser(net: nn.Module) -> SGD:
-    """What trains the network between the outer steps."""
+    """The optimiser of the network between outer steps."""
     return SGD(net.parameters(), lr=0.01, momentum=0.5)
 
 
 def image_optimiser(syn: Tensor) -> SGD:
-    """What updates the synthetic images; make it once a run, its buffer outlives iterations."""
+    """The optimiser of the synthetic images: one for the whole run, whose buffer is kept."""
     return SGD([syn], lr=0.1, momentum=0.5)
 
 
 def no_report(outer_step: int) -> None:
-    """Nobody watches."""
+    """No report."""
 
 
 def iteration(
     net: nn.Module,
     syn: Tensor,
-    images_by: SGD,
+    optimiser: SGD,
     draw: Callable[[int], Tensor],
     outer: int,
     inner: int,
@@ -182,23 +182,23 @@ def iteration(
     distance: Distance = cosine_l2,
     report: Callable[[int], None] = no_report,
 ) -> list[float]:
-    """The life of one network: `outer` updates of `syn [C, ipc, ch, h, w]`, in place.
+    """One network: `outer` updates of `syn [C, ipc, ch, h, w]`, in place.
 
     `inner` epochs on the synthetic set follow each outer step but the last. `draw(outer_step)`
     gives `real [C, B, ch, h, w]`; `report(outer_step)` is called at each step's end. Returns the
     matching loss of each outer step.
     """
-    network_by = network_optimiser(net)
+    network_sgd = network_optimiser(net)
     labels = torch.arange(len(syn), device=syn.device).repeat_interleave(syn.shape[1])
     losses = []
     for step in range(outer):
         real_grads = real_gradients(net, draw(step))
         losses.append(match(net, syn, real_grads, scheme, distance).item())
-        images_by.step()
+        optimiser.step()
         if step < outer - 1:
             images = syn.detach().clone().flatten(0, 1)
             for _ in range(inner):
-                inner_epoch(net, network_by, images, labels)
+                inner_epoch(net, network_sgd, images, labels)
         report(step)
     return losses
 
@@ -214,7 +214,7 @@ def overfit_epochs(
 ) -> list[float]:
     """Inner epochs until the loss on `val` rises, or `cap`; the epoch that raised it is kept.
 
-    Returns the validation losses, the one before any epoch first: one more than epochs taken.
+    Returns the validation losses, the first one before any epoch.
     """
     losses = [_validation_loss(net, val, val_labels)]
     for _ in range(cap):
@@ -245,12 +245,13 @@ def train_network(
     losses = []
     for epoch in range(epochs):
         if epoch == epochs // 2:
-            optimiser.param_groups[0]["lr"] *= 0.1  # the momentum buffer goes on
+            optimiser.param_groups[0]["lr"] *= 0.1  # the momentum buffer is kept
         losses.append(inner_epoch(net, optimiser, images, labels, augment=augment))
     return losses
 
 
-# From here on: the golden vectors. A check yields pairs (ours, golden).
+# --- the golden vectors: a check yields pairs (ours, golden) --------------------------------------
+
 DISTANCES = {"baseline": cosine, "improved": cosine_l2}
 SCHEMES = {"intra": intra, "inter": inter, "multi_level": multi_level}
 Arrays = dict[str, Tensor]
@@ -258,7 +259,7 @@ Pairs = Iterator[tuple[Tensor, Tensor]]
 
 
 def golden_params(params: Sequence[tuple[str, Sequence[int]]], seed: int) -> list[np.ndarray]:
-    """The parameters behind the golden vectors; tensor t of (name, shape) is drawn by seed + t."""
+    """The parameters of the golden vectors; tensor t of (name, shape) is drawn with seed + t."""
     arrays = []
     for t, (name, shape) in enumerate(params):
         random = np.random.RandomState(seed + t)
@@ -302,7 +303,7 @@ def check_matching(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     names = [name for name, _ in about["params"]]
     stacked = [torch.stack(tensors) for tensors in zip(*real_grads, strict=True)]
     norms = torch.stack([tensor.flatten(1).norm(dim=1) for tensor in stacked])
-    # One table for all: a bias before an instance norm has no gradient but rounding noise.
+    # all in one array: the gradient of a bias before an instance norm is rounding noise alone
     yield norms, torch.stack([golden[f"real_grad_norm/{name}"] for name in names])
     for name in ("features.0.weight", "classifier.weight"):
         yield stacked[names.index(name)], golden[f"real_grad/{name}"]
@@ -312,6 +313,7 @@ def check_matching(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
         for name, scheme in SCHEMES.items():
             loss = match(net, syn, real_grads, scheme, distance)
             yield loss, golden[f"{name}/{metric}/loss"]
+            assert syn.grad is not None
             yield syn.grad, golden[f"{name}/{metric}/grad_syn"]
 
 
@@ -327,20 +329,23 @@ def check_iteration(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
         ours[f"net_after/{step}"] = torch.stack([p.detach().norm() for p in net.parameters()])
 
     draw = golden["real"].__getitem__
-    by, outer, inner = image_optimiser(syn), about["outer"], about["inner"]
-    losses = iteration(net, syn, by, draw, outer, inner, scheme, distance, report)
+    optimiser, outer, inner = image_optimiser(syn), about["outer"], about["inner"]
+    losses = iteration(net, syn, optimiser, draw, outer, inner, scheme, distance, report)
     ours |= {f"loss/{k}": torch.tensor(loss, dtype=dtype) for k, loss in enumerate(losses)}
     for name in golden.keys() - {"real", "syn0"}:
         yield ours[name], golden[name]
-    # The golden file is silent on it: no inner epochs follow the last outer step.
+    # not in the golden file: no inner epochs follow the last outer step
     yield ours[f"net_after/{outer - 1}"], ours[f"net_after/{outer - 2}"]
 
 
 def check_overfit(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Validation losses and the number of epochs."""
     net = golden_network(about, dtype)
-    sets = [golden[name] for name in ("syn", "syn_labels", "val", "val_labels")]
-    losses = overfit_epochs(net, network_optimiser(net), *sets, cap=about["max_steps"])
+    syn, syn_labels, val, val_labels = (
+        golden[name] for name in ("syn", "syn_labels", "val", "val_labels")
+    )
+    optimiser, cap = network_optimiser(net), about["max_steps"]
+    losses = overfit_epochs(net, optimiser, syn, syn_labels, val, val_labels, cap)
     yield torch.tensor(len(losses) - 1), golden["steps"]
     yield torch.tensor(losses, dtype=dtype), golden["val_losses"]
 
@@ -377,12 +382,12 @@ def check_file(folder: Path, name: str, dtype: torch.dtype = torch.float64) -> f
     about = json.loads((folder / f"{name}.json").read_text())
     arrays = {k: torch.from_numpy(array) for k, array in np.load(folder / f"{name}.npz").items()}
     golden = {k: v.to(dtype) if v.is_floating_point() else v for k, v in arrays.items()}
-    # numpy's max, not Python's: a NaN must come through.
+    # NumPy's max, because Python's would lose a NaN
     return np.max([relative_error(*pair) for pair in CHECKS[name](about, golden, dtype)]).item()
 
 
 def check(golden_dir: Path, dtype: torch.dtype = torch.float64) -> dict[str, float]:
-    """The largest relative error of every golden file that speaks of this method."""
+    """The largest relative error of every golden file about this method."""
     return {name: check_file(golden_dir, name, dtype) for name in CHECKS}
 
 

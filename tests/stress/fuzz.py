@@ -1,17 +1,18 @@
-"""Bad inputs by the thousand: each must end in one clear line, or be no worse than a good one.
+"""Thousands of bad inputs: each must be refused in one clear line, or be as valid as a good one.
 
-    python -m experiments.fuzz                  # 500 of each kind
-    python -m experiments.fuzz --examples 20    # what the tests do
+    python -m tests.stress.fuzz                  # 500 of each kind
+    python -m tests.stress.fuzz --examples 20
 
-Every reader of files gets files that Hypothesis makes up or damages.  It may refuse one with a
-`UserError` of a single line, which the command line shows with exit status 2; or take it, if what
-it read then is valid (a flipped bit that does not matter, arrays that happen to fit, the checkpoint
+Every reader of files is given files that Hypothesis generates or damages.  It may refuse one with a
+`UserError` of a single line, which the command line shows with exit status 2; or accept it, if what
+it read is valid (a flipped bit that does not matter, arrays that happen to fit, the checkpoint
 before a damaged one).  Anything else is a fault, and shown.
 """
 
 import dataclasses
 import io
 import json
+import logging
 import pickle
 import shutil
 import sys
@@ -20,42 +21,52 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tyro
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from gm_jax.cli.main import export
-from gm_jax.condensed import Synthetic
-from gm_jax.config import Config, start_runs
+from experiments import command
+from gm_jax import api
+from gm_jax.build import start_sets
+from gm_jax.checks import SEED, Count
+from gm_jax.cli import export
+from gm_jax.cli.terminal import say
+from gm_jax.condensed import Condensed
+from gm_jax.config import Config
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.storage import checkpoints, pt_file, run_folder
+
+CONFIG = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
+"""The run whose files are damaged."""
+
+LAST = "run/checkpoints/0000002.npz"
+"""Its last checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How many bad inputs."""
 
-    examples: int = 500
+    examples: Count = 500
     """Of each kind."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of the inputs."""
 
 
 class Kind(NamedTuple):
-    """One way to be given bad input.
+    """A kind of bad input.
 
     Attributes:
         inputs: what is drawn.
         make: `(folder, drawn)`, writes it.
         read: `folder -> what was read`.
-        valid: whether what was read may be worked with.
+        valid: whether what was read is valid.
     """
 
     inputs: st.SearchStrategy
@@ -64,8 +75,8 @@ class Kind(NamedTuple):
     valid: Callable[[Any], bool]
 
 
-class Count(NamedTuple):
-    """How many inputs of a kind were tried, refused, and taken as valid; and what else happened."""
+class Outcomes(NamedTuple):
+    """How many inputs of a kind were tried, refused, and accepted as valid; and the faults."""
 
     tried: int
     refused: int
@@ -91,11 +102,11 @@ DAMAGE = st.tuples(
     st.floats(0, 1, exclude_max=True),
     st.binary(min_size=1, max_size=16),
 )
-"""What is done to a file, where in it, with which bytes."""
+"""How a file is damaged, where, with which bytes."""
 
 
 def damaged(contents: bytes, drawn: tuple[str, float, bytes]) -> bytes:
-    """A file's bytes after the damage that was drawn."""
+    """The contents of a file after the damage."""
     how, where, noise = drawn
     at = int(where * len(contents))
     if how == "cut":
@@ -112,7 +123,7 @@ def damaged(contents: bytes, drawn: tuple[str, float, bytes]) -> bytes:
 
 
 def damage(name: str) -> Callable[[Path, Any], None]:
-    """A file's bytes, damaged."""
+    """Damages a file."""
 
     def make(folder: Path, drawn: tuple[str, float, bytes]) -> None:
         path = folder / name
@@ -122,7 +133,7 @@ def damage(name: str) -> Callable[[Path, Any], None]:
 
 
 def other_arrays(name: str) -> Callable[[Path, Any], None]:
-    """An archive with some of its arrays replaced."""
+    """Replaces some arrays of an archive."""
 
     def make(folder: Path, drawn: dict[str, np.ndarray]) -> None:
         np.savez(folder / name, **_arrays(folder / name) | drawn)
@@ -131,21 +142,30 @@ def other_arrays(name: str) -> Callable[[Path, Any], None]:
 
 
 def other_json(name: str) -> Callable[[Path, Any], None]:
-    """Any JSON in a file's place."""
+    """Replaces a file by any JSON."""
     return lambda folder, drawn: (folder / name).write_text(json.dumps(drawn))
 
 
 def other_settings(folder: Path, drawn: dict[str, Any]) -> None:
-    """The settings that a run's images were made with."""
+    """Changes the settings that a run's images were condensed with."""
+    _change_about(folder, lambda about: {"settings": about["settings"] | drawn})
+
+
+def other_variant(folder: Path, drawn: Any) -> None:
+    """Changes the record of the variant that a run's images were condensed with."""
+    _change_about(folder, lambda about: {"variant": drawn})
+
+
+def _change_about(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     held = _arrays(folder / "run/synthetic.npz")
     about = json.loads(str(held["config"]))
-    about["settings"] |= drawn
-    np.savez(folder / "run/synthetic.npz", **held | {"config": np.array(json.dumps(about))})
+    held["config"] = np.array(json.dumps(about | change(about)))
+    np.savez(folder / "run/synthetic.npz", allow_pickle=False, **held)
 
 
 def other_checkpoints(folder: Path, drawn: list[tuple[float, tuple]]) -> None:
-    """Some of a run's checkpoint files, damaged."""
-    files = sorted(p for p in (folder / "run/checkpoints").rglob("*") if p.is_file())
+    """Damages some of a run's checkpoints."""
+    files = sorted((folder / "run/checkpoints").iterdir())
     for where, how in drawn:
         path = files[int(where * len(files))]
         path.write_bytes(damaged(path.read_bytes(), how))
@@ -176,7 +196,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def kinds(good: Path) -> dict[str, Kind]:
     """Every kind, by name, given a folder of good files: see `good_files`."""
-    return sets_kinds(_arrays(good / "run/synthetic.npz")) | run_kinds() | data_kinds() | pt_kinds()
+    of_sets = sets_kinds(_arrays(good / "run/synthetic.npz"))
+    of_checkpoints = checkpoint_kinds(_arrays(good / LAST))
+    return of_sets | of_checkpoints | run_kinds() | data_kinds() | pt_kinds()
 
 
 def changed(names: Iterable[str]) -> st.SearchStrategy:
@@ -186,31 +208,44 @@ def changed(names: Iterable[str]) -> st.SearchStrategy:
 
 def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
     """Condensed sets, given the arrays of good ones."""
-    name, read = "run/synthetic.npz", lambda folder: run_folder.read_synthetic(folder / "run")
+    name, read = "run/synthetic.npz", lambda folder: run_folder.read_condensed(folder / "run")
     settings_of = json.loads(str(held["config"]))["settings"]
     wrong = st.dictionaries(st.sampled_from(sorted(settings_of)), JSON, min_size=1)
     return {
         "synthetic.npz, damaged": Kind(DAMAGE, damage(name), read, _good_sets),
         "synthetic.npz, other arrays": Kind(changed(held), other_arrays(name), read, _good_sets),
         "synthetic.npz, other settings": Kind(wrong, other_settings, read, _good_sets),
+        "synthetic.npz, other variant": Kind(_variants(), other_variant, read, _good_sets),
+    }
+
+
+def _variants() -> st.SearchStrategy:
+    record = st.fixed_dictionaries({"name": JSON}, optional={"sha256": JSON, "more": JSON})
+    return JSON | record
+
+
+def checkpoint_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
+    """Checkpoints, given the arrays of a good one."""
+    finite = lambda state: state is not None and bool(np.isfinite(state.images).all())
+    damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), DAMAGE), min_size=1, max_size=9)
+    return {
+        "checkpoints, damaged": Kind(damages, other_checkpoints, _restored, finite),
+        "checkpoint, other arrays": Kind(changed(held), other_arrays(LAST), _restored, finite),
     }
 
 
 def run_kinds() -> dict[str, Kind]:
-    """What else is in a run folder."""
+    """The other files of a run folder."""
     about = lambda folder: run_folder.read_about(folder / "run")
-    current = lambda found: found["format"] == run_folder.FORMAT
+    current = lambda found: found["format"] in run_folder.READ
     accuracies = lambda folder: export.accuracies(folder / "run/evaluation.json")
     numbers = lambda found: all(isinstance(x, float) for xs in found.values() for x in xs)
-    finite = lambda state: state is not None and bool(np.isfinite(state.images).all())
     named = st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON}))
-    damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), DAMAGE), min_size=1, max_size=9)
     config, evaluation = "run/config.json", "run/evaluation.json"
     return {
         "config.json, damaged": Kind(DAMAGE, damage(config), about, current),
         "config.json, other JSON": Kind(JSON, other_json(config), about, current),
         "evaluation.json, other JSON": Kind(named, other_json(evaluation), accuracies, numbers),
-        "checkpoints, damaged": Kind(damages, other_checkpoints, _restored, finite),
     }
 
 
@@ -241,11 +276,11 @@ def pt_kinds() -> dict[str, Kind]:
 
 def _restored(folder: Path) -> Any:
     about = run_folder.read_about(folder / "run")
-    start = start_runs(run_folder.config_from(about), load("digits")).state
-    return checkpoints.restore(folder / "run", start, checkpoints.identity(about))
+    start = start_sets(CONFIG, load("digits")).state
+    return checkpoints.restore(folder / "run", start, run_folder.identity(about))
 
 
-def _good_sets(found: Synthetic) -> bool:
+def _good_sets(found: Condensed) -> bool:
     shaped = found.images.dtype == np.float32 and found.images.ndim == 5
     return shaped and len(found.labels) == found.images.shape[1] and np.isfinite(found.images).all()
 
@@ -257,26 +292,8 @@ def _good_data(found: Dataset) -> bool:
 
 
 def good_files(folder: Path) -> None:
-    """A run with its checkpoints, an own `.npz`, a folder of pictures and, with torch, a `.pt`."""
-    config = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
-    digits = load("digits")
-    about = run_folder.described(config, digits)
-    state = start_runs(config, digits).state
-    run = folder / "run"
-    with run_folder.locked(run):
-        run_folder.create(run, about)
-    for _ in range(2):
-        state = state._replace(iteration=state.iteration + 1)
-        checkpoints.save(run, state, checkpoints.identity(about))
-    synthetic = Synthetic(
-        np.asarray(state.images).reshape(1, 10, 8, 8, 1),
-        np.arange(10, dtype=np.int32),
-        *(np.asarray(part, np.float32) for part in (digits.train.mean, digits.train.std)),
-        digits.class_names,
-        np.array([3], np.int32),
-        config,
-    )
-    run_folder.write_synthetic(run, synthetic, about)
+    """A run with checkpoints, an own `.npz`, a folder of pictures and, with PyTorch, a `.pt`."""
+    condensed = _good_run(folder / "run")
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (20, 6, 6, 3)).astype(np.uint8)
     np.savez(folder / "own.npz", images=images, labels=np.arange(20) % 2, class_names=["a", "b"])
@@ -285,16 +302,38 @@ def good_files(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     try:
-        pt_file.write(folder / "sets.pt", synthetic, {"convnet": [0.5]})
+        pt_file.write(folder / "sets.pt", condensed, {"convnet": [0.5]})
     except UserError:
-        print("no PyTorch here: .pt files are left out", file=sys.stderr)
+        say("PyTorch is not installed: .pt files are left out")
+
+
+def _good_run(run: Path) -> Condensed:
+    digits = load("digits")
+    about = run_folder.describe(CONFIG, digits, None)
+    state = start_sets(CONFIG, digits).state
+    with run_folder.locked(run):
+        run_folder.create(run, about)
+    for _ in range(2):
+        state = state._replace(iteration=state.iteration + 1)
+        checkpoints.save(run, state, run_folder.identity(about))
+    last = state._replace(iteration=state.iteration + 1)
+    condensed = api.finish(CONFIG, digits, last)
+    run_folder.write_condensed(run, condensed, about)
+    return condensed
 
 
 # --- trying them ----------------------------------------------------------------------------------
 
 
-def tried(kind: Kind, good: Path, examples: int, number: int) -> Count:
-    """How a kind went; each input is in a fresh copy of the good files."""
+def try_kind(kind: Kind, good: Path, examples: int, number: int) -> Outcomes:
+    """The outcomes of a kind, each input in a fresh copy of the good files.
+
+    Args:
+        kind: of the inputs.
+        good: folder of good files.
+        examples: how many.
+        number: seed of the inputs.
+    """
     outcomes: list[str] = []
 
     @seed(number)
@@ -308,16 +347,16 @@ def tried(kind: Kind, good: Path, examples: int, number: int) -> Count:
     @given(kind.inputs)
     def one(drawn: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            here = Path(folder) / "files"
-            shutil.copytree(good, here)
-            kind.make(here, drawn)
-            outcomes.append(_outcome(kind, here, drawn))
+            copy = Path(folder) / "files"
+            shutil.copytree(good, copy)
+            kind.make(copy, drawn)
+            outcomes.append(_outcome(kind, copy, drawn))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged pictures, and numbers that overflow
         one()
     faults = tuple(dict.fromkeys(o for o in outcomes if o not in ("refused", "valid")))
-    return Count(len(outcomes), outcomes.count("refused"), outcomes.count("valid"), faults)
+    return Outcomes(len(outcomes), outcomes.count("refused"), outcomes.count("valid"), faults)
 
 
 def _outcome(kind: Kind, folder: Path, drawn: Any) -> str:
@@ -328,33 +367,39 @@ def _outcome(kind: Kind, folder: Path, drawn: Any) -> str:
         return "refused" if one_line else f"not one line: {str(error)!r:.200} ({drawn!r:.200})"
     except Exception as error:
         return f"{type(error).__name__}: {error!s:.200} ({drawn!r:.200})"
-    return "valid" if kind.valid(found) else f"taken though it is bad: {drawn!r:.200}"
+    return "valid" if kind.valid(found) else f"accepted though it is bad: {drawn!r:.200}"
 
 
-def counts(chosen: Settings) -> Iterator[tuple[str, Count]]:
-    """Each kind's name and how it went."""
+def try_all(chosen: Settings) -> Iterator[tuple[str, Outcomes]]:
+    """Each kind's name and outcomes."""
     with tempfile.TemporaryDirectory() as folder:
         good = Path(folder)
         good_files(good)
         for name, kind in kinds(good).items():
-            if name.startswith(".pt") and not (good / "sets.pt").exists():
-                continue
-            yield name, tried(kind, good, chosen.examples, chosen.seed)
+            if not name.startswith(".pt") or (good / "sets.pt").exists():
+                yield name, try_kind(kind, good, chosen.examples, chosen.seed)
+
+
+def work(chosen: Settings, _: str) -> None:
+    """Tries all kinds, prints a table; fails if there was a fault."""
+    logging.getLogger("gm_jax").setLevel(logging.ERROR)  # it warns of every checkpoint skipped
+    total, faults = 0, 0
+    print("| input | tried | refused in one line | accepted, and valid | faults |")
+    print("|---|---|---|---|---|")
+    for name, outcomes in try_all(chosen):
+        cells = (name, outcomes.tried, outcomes.refused, outcomes.valid, len(outcomes.faults))
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        for fault in outcomes.faults:
+            say(f"  {name}: {fault}")
+        total, faults = total + outcomes.tried, faults + len(outcomes.faults)
+    print(f"\n{total} bad inputs, {faults} faults")
+    if faults:
+        raise command.FailedError(f"{faults} faults")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status, 1 if there was a fault."""
-    chosen = tyro.cli(Settings, description=__doc__, args=arguments)
-    total, faults = 0, 0
-    print("| input | tried | one clear line | taken, and valid | faults |\n|---|---|---|---|---|")
-    for name, count in counts(chosen):
-        cells = (name, count.tried, count.refused, count.valid, len(count.faults))
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
-        for fault in count.faults:
-            print(f"  {name}: {fault}", file=sys.stderr)
-        total, faults = total + count.tried, faults + len(count.faults)
-    print(f"\n{total} bad inputs, {faults} faults")
-    return 1 if faults else 0
+    return command.main("tests.stress.fuzz", __doc__, Settings, work, arguments)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
 """Augmentation for evaluation on handwritten digits, on the device and by key."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
-
-Augment = Callable[[Key[Array, ""], Float[Array, "n h w c"]], Float[Array, "n h w c"]]
 
 
 def crop_scale_rotate(

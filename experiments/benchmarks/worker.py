@@ -1,7 +1,8 @@
-"""A program under measurement, in a process of its own: both ends of the line to it.
+"""A program to be measured, in a process of its own: both ends of the connection to it.
 
-Requests are lines of JSON on the worker's standard input, `[name, argument]`; each gets one line
-of JSON in reply.  No JAX and no PyTorch in here: a worker imports one of them, never both.
+Requests are lines of JSON on the worker's standard input, `[name, argument]`; each is answered by
+one line of JSON.  This module imports neither JAX nor PyTorch: a worker imports one of them, never
+both.
 """
 
 import contextlib
@@ -15,42 +16,51 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from experiments.bench_cases import Case
+from experiments.benchmarks.cases import Case
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 Ask = Callable[..., Any]
 """`(name, argument=None) -> reply`."""
 
+Call = Callable[[], object]
+"""The work of a case; it returns when the work is done."""
+
 
 class WorkerError(RuntimeError):
-    """A worker died; what it said before is on standard error."""
+    """A worker died; its own messages are on standard error."""
 
 
 # --- in the measuring process ---------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def started(module: str, purpose: str) -> Iterator[Ask]:
-    """A worker running `module`, ended with the block; `purpose` is for the error if it dies."""
-    # JAX would take most of an accelerator's memory at once, and leave the other program none.
+def start(module: str, purpose: str) -> Iterator[Ask]:
+    """A worker running `module`, killed at the end of the block.
+
+    Args:
+        module: that calls `serve`.
+        purpose: for the message if the worker dies.
+    """
+    # JAX would reserve most of an accelerator's memory, and leave the other program none.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
-    command, pipe = [sys.executable, "-m", module], subprocess.PIPE
-    # A session of its own: Ctrl-C reaches the measuring process alone, which ends its workers.
     process = subprocess.Popen(
-        command,
-        stdin=pipe,
-        stdout=pipe,
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         cwd=ROOT,
         env=environment,
         text=True,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C reaches the measuring process alone, which kills workers
     )
+    requests, replies = process.stdin, process.stdout
+    assert requests is not None
+    assert replies is not None
 
     def ask(name: str, argument: Any = None) -> Any:
         try:
-            print(json.dumps([name, argument]), file=process.stdin, flush=True)
-            reply = process.stdout.readline()
+            print(json.dumps([name, argument]), file=requests, flush=True)
+            reply = replies.readline()
         except BrokenPipeError:
             reply = ""
         if not reply:
@@ -63,8 +73,8 @@ def started(module: str, purpose: str) -> Iterator[Ask]:
         process.kill()
         process.wait()
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        process.stdout.close()
+            requests.close()
+        replies.close()
 
 
 def _status(code: int) -> str:
@@ -75,19 +85,22 @@ def _status(code: int) -> str:
 
 
 def serve(
-    prepare: Callable[[Case], tuple[Callable[[], object], dict[str, Any]]],
+    prepare: Callable[[Case], tuple[Call, dict[str, Any]]],
     peak_bytes: Callable[[], int],
-    others: dict[str, Callable[[], Any]],
+    further: dict[str, Callable[[], Any]],
 ) -> None:
     """Answers requests until standard input ends.
 
     Args:
-        prepare: `case -> (call, info)`, where a call returns when its work is done; `info` is the
-            reply to "prepare", after a first call that is not timed.
+        prepare: `case -> (call, info)`; `info` is the reply to "prepare", after a first call that
+            is not timed.
         peak_bytes: the largest memory so far.
-        others: what answers the requests but "prepare", "time" (seconds of a call) and "memory".
+        further: what answers requests other than "prepare", "time" (seconds of a call) and
+            "memory".
     """
-    imports, call, replies = peak_bytes(), None, _reply_channel()
+    imports, replies = peak_bytes(), _reply_channel()
+    call: Call = lambda: None
+    reply: Any
     for line in sys.stdin:
         name, argument = json.loads(line)
         if name == "prepare":
@@ -98,7 +111,7 @@ def serve(
         elif name == "memory":
             reply = {"imports_bytes": imports, "peak_bytes": peak_bytes()}
         else:
-            reply = others[name]()
+            reply = further[name]()
         try:
             print(json.dumps(reply), file=replies, flush=True)
         except BrokenPipeError:  # the measuring process is gone
@@ -112,11 +125,11 @@ def _reply_channel() -> TextIO:
     return channel
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long one call takes."""
-    start = time.perf_counter()
+def seconds(call: Call) -> float:
+    """Duration of one call."""
+    begin = time.perf_counter()
     call()
-    return time.perf_counter() - start
+    return time.perf_counter() - begin
 
 
 def peak_resident_bytes() -> int:

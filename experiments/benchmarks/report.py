@@ -1,4 +1,4 @@
-"""What `experiments.bench` found, and how it is shown."""
+"""The results of `bench`, and its tables."""
 
 import dataclasses
 import importlib.metadata
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.bench_cases import Case, case_name, part_name
+from experiments.benchmarks.cases import Case, case_name, part_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def share(result: Result) -> float:
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """A line of the table."""
+    """A row of the table."""
     case = result.case
     return (
         case.shape,
@@ -85,7 +85,7 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a line a case."""
+    """A Markdown table, a row for each case."""
     lines = [HEAD, ("---",) * len(HEAD), *map(row, results)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -96,7 +96,7 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 def _digits(number: float) -> str:
-    """Three of them that count."""
+    """Three significant digits."""
     return f"{number:.0f}" if number >= 1000 else f"{number:#.3g}".rstrip(".")
 
 
@@ -113,7 +113,7 @@ def progress(result: Result) -> str:
 
 
 def machine(jax_about: dict[str, Any], torch_about: dict[str, Any]) -> dict[str, Any]:
-    """Where and with what the times were taken."""
+    """The machine and the versions that were measured."""
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -126,7 +126,7 @@ def machine(jax_about: dict[str, Any], torch_about: dict[str, Any]) -> dict[str,
 
 
 def _processor() -> str:
-    """The CPU's name; Python knows none on Linux."""
+    """The CPU's name; on Linux Python does not provide it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,10 +1,10 @@
-"""The PyTorch rival computes what the golden vectors say, so timing it is fair."""
+"""The PyTorch port computes what the golden vectors contain, so that timing it is fair."""
 
 import pytest
 
 pytest.importorskip("torch")
 
-from experiments import torch_port
+from experiments.benchmarks import torch_port
 
 
 @pytest.mark.parametrize("name", torch_port.CHECKS)

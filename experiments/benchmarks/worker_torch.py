@@ -1,13 +1,12 @@
-"""The worker of `experiments.bench` that runs the PyTorch port; it imports no JAX."""
+"""The worker of `bench` that runs the PyTorch port; it imports no JAX."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments import torch_port
-from experiments.bench_cases import (
+from experiments.benchmarks import torch_port
+from experiments.benchmarks.cases import (
     CLASSES,
     EPOCH,
     EVALUATION,
@@ -18,14 +17,14 @@ from experiments.bench_cases import (
     TEST_IMAGES,
     Case,
 )
-from experiments.bench_worker import peak_resident_bytes, serve
+from experiments.benchmarks.worker import Call, peak_resident_bytes, serve
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TEST_BATCH = 256
 
 
-def work(case: Case) -> Callable[[], object]:
-    """What a case is in the port."""
+def work(case: Case) -> Call:
+    """The computation of a case in the port."""
     height, width, channel = SHAPES[case.shape]
 
     def noise(*images: int) -> Tensor:
@@ -47,8 +46,8 @@ def work(case: Case) -> Callable[[], object]:
         return lambda: iteration(case, fresh_network(), noise(CLASSES, case.ipc), real)
     images, labels = noise(case.images), labels.repeat_interleave(case.ipc)
     if case.part == EPOCH:
-        network_by = torch_port.network_optimiser(net)
-        return lambda: torch_port.inner_epoch(net, network_by, images, labels)
+        optimiser = torch_port.network_optimiser(net)
+        return lambda: torch_port.inner_epoch(net, optimiser, images, labels)
     assert case.part == EVALUATION, case.part
     test, test_labels = noise(TEST_IMAGES), torch.arange(TEST_IMAGES, device=DEVICE) % CLASSES
 
@@ -61,11 +60,11 @@ def work(case: Case) -> Callable[[], object]:
 
 
 def iteration(case: Case, net: torch_port.ConvNet, syn: Tensor, real: Tensor) -> list[float]:
-    """The life of one network; the same real images in every outer step, so none are drawn."""
+    """One iteration, with the same real images in every outer step, so that none are drawn."""
     syn.requires_grad_()
-    by = torch_port.image_optimiser(syn)
+    optimiser = torch_port.image_optimiser(syn)
     outer, inner = case.outer_steps, case.inner_epochs
-    return torch_port.iteration(net, syn, by, lambda step: real, outer, inner)
+    return torch_port.iteration(net, syn, optimiser, lambda step: real, outer, inner)
 
 
 @torch.no_grad()
@@ -76,7 +75,7 @@ def accuracy(net: torch_port.ConvNet, images: Tensor, labels: Tensor) -> float:
     return right / len(images)
 
 
-def prepare(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+def prepare(case: Case) -> tuple[Call, dict[str, float]]:
     """The case, ready to be called; the port compiles nothing."""
     call = work(case)
 

@@ -1,0 +1,1 @@
+"""Measurements of time and memory, each a script: `python -m experiments.benchmarks.NAME`."""

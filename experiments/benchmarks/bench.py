@@ -1,0 +1,216 @@
+"""Time and memory of each part of the method, beside a PyTorch port: the same work, in one run.
+
+    python -m experiments.benchmarks.bench            # every case: an hour or two on two cores
+    python -m experiments.benchmarks.bench --quick    # the smallest ones: two minutes
+
+A case (`cases.py`) runs in two fresh processes, one that imports JAX and one that imports PyTorch.
+Each prepares the case and calls it once without a clock; then they take turns, one timed call each,
+never both at once.  Inputs are noise of the same shapes (speed does not depend on pixel values) and
+on the device before the clock starts.  The port is tested against the golden vectors first.  Run
+nothing else meanwhile: a busy machine slows the two programs by different factors.
+
+An iteration is cut to 2 outer steps at most, because outer steps are all alike: `2 of 10` is two
+image updates with the paper's inner epochs between them, where a full iteration has ten, and nine
+times the inner epochs.  Our iteration draws its real images anew in each outer step, the port's is
+given them.  Likewise 20 epochs stand for an evaluation's hundreds.
+
+Memory peaks are of the process on a CPU, and of the device's memory elsewhere.  The share of the
+matrix rate is a case's FLOPs (formulas in `cases.py`) by its median seconds, over the FLOP/s of a
+large float32 matrix product: measured before and after each case (the higher one counts), in
+another process, so that its matrices do not count as the case's memory.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from experiments import command
+from experiments.benchmarks.cases import (
+    EVALUATION,
+    ITERATION,
+    PARTS,
+    REAL,
+    Case,
+    PartName,
+    ShapeName,
+    case_name,
+    flops,
+)
+from experiments.benchmarks.report import LEGEND, Measured, Result, machine, progress, table
+from experiments.benchmarks.worker import Ask, WorkerError, start
+from experiments.command import SOME
+from gm_jax.checks import Count
+from gm_jax.cli.terminal import say
+from gm_jax.core.step_rules import paper_steps
+from gm_jax.errors import UserError
+from gm_jax.storage.files import write_json
+
+MODULE = "experiments.benchmarks.bench"
+
+OURS = "experiments.benchmarks.worker_gm_jax"
+THEIRS = "experiments.benchmarks.worker_torch"
+
+MOST_ERROR = 1e-9
+"""The largest relative error of the port on the golden vectors that is allowed."""
+
+MOST_OUTER_STEPS = 2
+"""Outer steps of an iteration by default, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    shapes: Annotated[tuple[ShapeName, ...], SOME] = ("mnist", "cifar10")
+    """Image shapes: mnist (28x28x1), cifar10 (32x32x3)."""
+    ipc: Annotated[tuple[Count, ...], SOME] = (1, 10, 50)
+    """Synthetic images of each class."""
+    parts: Annotated[tuple[PartName, ...], SOME] = PARTS  # type: ignore[assignment]
+    """Parts; their names have blanks, so quote them."""
+    batch_real: Count = 256
+    """Real images of each class."""
+    repeats: Count = 5
+    """Timed calls of each program in a case."""
+    outer_steps: Count | None = None
+    """Outer steps of an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50), but at
+    most 2, because they are all alike; the inner epochs between them are the paper's."""
+    epochs: Count = 20
+    """Epochs of an evaluation, all alike; the paper's are 300 and 1000."""
+    out: Path = Path("bench.json")
+    """File for every single timing, written after each case."""
+    quick: bool = False
+    """Two minutes at most: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and
+    tests the port on the golden vectors of one-channel images alone."""
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings with all that `--quick` sets; `UserError` if `out` cannot be written."""
+    folder = settings.out.parent
+    if settings.out.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(f"--out {settings.out} cannot be written: name a file in a writable folder")
+    if not settings.quick:
+        return settings
+    return dataclasses.replace(
+        settings, shapes=("mnist",), ipc=(1,), batch_real=32, repeats=3, epochs=5
+    )
+
+
+def list_cases(settings: Settings) -> Iterator[Case]:
+    """Every case; the real gradients, which do not depend on ipc, once for each shape."""
+    for shape in settings.shapes:
+        if REAL in settings.parts:
+            yield Case(REAL, shape, batch_real=settings.batch_real)
+        for ipc in settings.ipc:
+            for part in PARTS[1:]:
+                if part in settings.parts:
+                    yield _case(settings, shape, ipc, part)
+
+
+def _case(settings: Settings, shape: str, ipc: int, part: str) -> Case:
+    if part == EVALUATION:
+        return Case(part, shape, ipc, epochs=settings.epochs)
+    if part != ITERATION:
+        return Case(part, shape, ipc)
+    paper, inner = paper_steps(ipc)
+    outer = settings.outer_steps or min(paper, MOST_OUTER_STEPS)
+    return Case(part, shape, ipc, settings.batch_real, outer, paper, inner)
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def check_port(quick: bool) -> tuple[float, dict[str, Any]]:
+    """The port's largest error on the golden vectors, and the versions of its worker.
+
+    Raises:
+        WorkerError: the error is too large.
+    """
+    with start(THEIRS, "checking the port") as theirs:
+        errors, about = theirs("check grey" if quick else "check"), theirs("about")
+    for name, error in errors.items():
+        if not error < MOST_ERROR:
+            raise WorkerError(f"the port differs from the golden vectors of {name} by {error:.0e}")
+    return max(errors.values()), about
+
+
+def measure(case: Case, repeats: int, rate_before: float, rate: Ask) -> tuple[Result, float]:
+    """Both programs on one case, in fresh processes, taking turns; and the matrix rate after it.
+
+    Args:
+        case: what is measured.
+        repeats: timed calls of each program.
+        rate_before: the matrix rate, FLOP/s, just before.
+        rate: the process that measures it.
+    """
+    name = case_name(case)
+    with start(OURS, name) as ours, start(THEIRS, name) as theirs:
+        compile_s = ours("prepare", dataclasses.asdict(case))["compile_s"]
+        theirs("prepare", dataclasses.asdict(case))
+        turns = [(ours("time"), theirs("time")) for _ in range(repeats)]
+        memories = [program("memory") for program in (ours, theirs)]
+    rate_after = rate("matrix rate")
+    our_measured, their_measured = (
+        Measured(list(seconds), **memory)
+        for seconds, memory in zip(zip(*turns, strict=True), memories, strict=True)
+    )
+    higher = max(rate_before, rate_after)
+    return Result(case, our_measured, their_measured, compile_s, flops(case), higher), rate_after
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def save(settings: Settings, about: dict[str, Any], results: Sequence[Result]) -> None:
+    """Everything measured so far, written atomically."""
+    held = dataclasses.asdict(settings) | {"out": str(settings.out)}
+    found = [dataclasses.asdict(result) for result in results]
+    try:
+        write_json(settings.out, {"settings": held, "machine": about, "results": found})
+    except OSError as error:
+        raise UserError(f"--out {settings.out} cannot be written: {error.strerror}") from error
+
+
+def run(settings: Settings, results: list[Result]) -> None:
+    """Measures every case; `results` grows as they finish."""
+    load = os.getloadavg()[0]
+    if load > (os.cpu_count() or 1) / 2:
+        say(f"bench: the machine is busy (load {load:.1f}): ratios may be wrong")
+    print("checking the port against the golden vectors", flush=True)
+    worst, torch_about = check_port(settings.quick)
+    print(f"largest relative error {worst:.0e}", flush=True)
+    with start(OURS, "matrix rate") as rate:
+        about = machine(rate("about"), torch_about) | {"load_at_start": load}
+        latest = rate("matrix rate")
+        for case in list_cases(settings):
+            result, latest = measure(case, settings.repeats, latest, rate)
+            results.append(result)
+            print(progress(result), flush=True)
+            save(settings, about, results)
+
+
+def work(settings: Settings, _: str) -> None:
+    """Measures, and prints the table of all cases that were finished, even if one failed."""
+    settings = resolve(settings)
+    results: list[Result] = []
+    try:
+        run(settings, results)
+    except WorkerError as error:
+        raise command.FailedError(str(error)) from error
+    finally:
+        if results:
+            print(f"\n{table(results)}\n\n{LEGEND}\nEvery timing: {settings.out}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    return command.main(MODULE, __doc__, Settings, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The command line that all scripts share: every failure is one line and an exit status."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from gm_jax import checks
+from gm_jax.cli import main as cli
+from gm_jax.cli.terminal import notices, say
+from gm_jax.errors import StoppedError, UserError
+
+Settings = TypeVar("Settings")
+
+
+SOME = checks.Allowed(bool, "at least one value")
+"""Of a setting with several values."""
+
+
+class FailedError(Exception):
+    """Part of the work was not done: one line that names it."""
+
+
+def parse(
+    settings: type[Settings],
+    arguments: Sequence[str],
+    program: str = "",
+    description: str | None = None,
+) -> Settings:
+    """The settings that the arguments stand for, each checked by its annotation.
+
+    Args:
+        settings: a dataclass; see `gm_jax.checks`.
+        arguments: of the command line.
+        program: how the script is called, for `--help`.
+        description: for `--help`.
+
+    Raises:
+        UserError: an argument is unknown or not allowed.
+        SystemExit: `--help` was printed.
+    """
+    found: Any = cli.parse(arguments, settings, program, description or "")
+    checks.check(found)
+    return found
+
+
+def main(
+    module: str,
+    description: str | None,
+    settings: type[Settings],
+    work: Callable[[Settings, str], None],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Parses the settings and does the work.
+
+    Args:
+        module: of the script, as `python -m` knows it.
+        description: for `--help`.
+        settings: see `parse`.
+        work: `(settings, command)`, where `command` is what the user typed.
+        arguments: of the command line; `None` is `sys.argv`.
+
+    Returns:
+        the exit status: 0 if the work was done, 1 if it failed, 2 for a user's mistake, 130 and 143
+        if a signal stopped it.
+    """
+    program, name = f"python -m {module}", module.rpartition(".")[2]
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        parsed = parse(settings, arguments, program, description)
+        with notices():
+            work(parsed, shlex.join([*program.split(), *arguments]))
+    except (UserError, OSError) as error:
+        return _end(name, str(error), 2)
+    except FailedError as error:
+        return _end(name, str(error), 1)
+    except StoppedError as error:
+        message = f"{error}; run the same command again to continue"
+        return _end(name, message, 128 + signal.Signals[error.signal])
+    except KeyboardInterrupt:
+        return _end(name, "interrupted", 130)
+    return 0
+
+
+def _end(name: str, why: str, status: int) -> int:
+    """Prints the reason on one line; returns the status."""
+    say(f"{name}: {' '.join(why.splitlines())}")
+    return status

@@ -1,0 +1,91 @@
+"""Chunks, compile times, and the steps for an accelerator: what they print and call."""
+
+import pytest
+
+from experiments import command
+from experiments.benchmarks import accelerator, bench, chunks, compile_time
+from gm_jax.cli import main as cli
+from gm_jax.config import Config
+
+
+def rows_of(shown):
+    """The cells of a printed Markdown table, without its head."""
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("work", [accelerator.FULL, accelerator.REHEARSAL])
+def test_the_commands_for_an_accelerator_parse(work, tmp_path):
+    """Each as it is written; nothing is run."""
+    commands = accelerator.steps(work, tmp_path / "a folder")
+    assert list(commands) == ["bench", "chunks", "condense", "evaluate"]
+    parsed = {name: cli.parse(commands[name][1:]) for name in ("condense", "evaluate")}
+    assert parsed["evaluate"].run == parsed["condense"].out == tmp_path / "a folder" / "run"
+    measured = command.parse(bench.Settings, commands["bench"][1:])
+    assert measured.out == tmp_path / "a folder" / "bench.json"
+    assert command.parse(chunks.Settings, commands["chunks"][1:]).dataset in ("mnist5k", "digits")
+
+
+def test_an_accelerator_is_measured_at_the_papers_settings(tmp_path):
+    """The benchmark at ipc 1 and 10, sets and networks 1, 4 and 16, and the paper's run."""
+    commands = accelerator.steps(accelerator.FULL, tmp_path)
+    measured = command.parse(bench.Settings, commands["bench"][1:])
+    assert (measured.shapes, measured.ipc, measured.quick) == (("mnist",), (1, 10), False)
+    cut = command.parse(chunks.Settings, commands["chunks"][1:])
+    assert (cut.ipc, cut.batch_real, cut.numbers) == ((1, 10), 256, (1, 4, 16))
+    condensed = cli.parse(commands["condense"][1:])
+    assert condensed.config == Config(ipc=1)
+    assert condensed.no_compile_cache  # it is timed
+
+
+def test_a_rehearsal_is_small_and_apart(tmp_path):
+    """With all steps skipped, only its folder is made."""
+    commands = accelerator.steps(accelerator.REHEARSAL, tmp_path)
+    assert command.parse(bench.Settings, commands["bench"][1:]).quick
+    assert cli.parse(commands["condense"][1:]).config.iterations == 2
+    skipped = ["--skip", *commands]
+    assert accelerator.main(["--out", str(tmp_path), "--rehearse", *skipped]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["rehearsal"]
+
+
+def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeypatch, capsys):
+    commands = {"bench": ["no_such_module"], "condense": ["this"]}
+    monkeypatch.setattr(accelerator, "steps", lambda work, out: commands)
+    assert accelerator.main(["--out", str(tmp_path), "--rehearse"]) == 1
+    assert "bench" in capsys.readouterr().err
+    assert (tmp_path / "rehearsal" / "condense.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (compile_time.main, ["--classes", "0"]),
+        (compile_time.main, ["--classes"]),
+        (compile_time.main, ["--repeats", "-1"]),
+        (chunks.main, ["--numbers", "0"]),
+        (chunks.main, ["--dataset", "mnist6k"]),
+        (accelerator.main, ["--skip", "nonsense"]),
+    ],
+)
+def test_wrong_settings_end_in_one_line(main, arguments, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert arguments[-1] in line
+
+
+@pytest.mark.slow
+def test_compile_time_prints_a_row_for_each_program(capsys):
+    assert compile_time.main("--classes 2 3 --ipc 1 --repeats 1".split()) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[:2] for row in rows] == [["1", "2"], ["1", "3"]]
+
+
+@pytest.mark.slow
+def test_chunks_prints_a_row_for_each_program(capsys):
+    """Two numbers: 1 at a time of 1; 1 and 2 at a time of 2; sets and networks of each."""
+    small = "--dataset digits --batch-real 2 --numbers 1 2 --epochs 1 --repeats 1".split()
+    assert chunks.main(small) == 0
+    places = [tuple(row[:4]) for row in rows_of(capsys.readouterr().out)]
+    expected = [("1", "1", "1"), ("1", "2", "1"), ("1", "2", "2")]
+    for kind in ("sets", "networks"):
+        assert [place[1:] for place in places if place[0] == kind] == expected

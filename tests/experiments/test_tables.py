@@ -1,0 +1,364 @@
+"""The paper's tables and figures as scripts: what sweeps promise, and a smoke test of each."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from command_line import gm_jax
+from PIL import Image
+
+from experiments import (
+    command,
+    figure_gradient_gap,
+    figure_step_rules,
+    rivals,
+    sweep,
+    table1_levels,
+    table2_distances,
+    table3_main,
+    table4_cross_architecture,
+)
+from gm_jax.config import Config
+from gm_jax.core.distances import DISTANCES
+from gm_jax.errors import StoppedError, UserError
+from gm_jax.storage import run_folder
+
+MY_RESEARCH = """\
+import jax
+import jax.numpy as jnp
+
+
+def manhattan(a, b):
+    return sum(jnp.sum(jnp.abs(p - q)) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def with_manhattan(method):
+    return method._replace(distance=manhattan)
+"""
+
+VARIANT = "my_research:with_manhattan"
+
+
+def smoke(folder, **changes):
+    return sweep.resolve(sweep.Scale(out=folder, smoke=True, **changes), "test")
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def research(tmp_path_factory):
+    """A user's own module with a variant, which can be imported."""
+    folder = tmp_path_factory.mktemp("research")
+    (folder / "my_research.py").write_text(MY_RESEARCH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder / "my_research.py"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, research):
+    """(folder, cells, found) of a finished sweep: a plain cell, one that diverges, a variant."""
+    folder = tmp_path_factory.mktemp("swept")
+    config = sweep.config(smoke(folder))
+    cells = [
+        sweep.Cell("plain", "", config),
+        sweep.Cell("diverges", "", dataclasses.replace(config, image_lr=(1e29,))),
+        sweep.Cell("manhattan", "", config, variant=VARIANT),
+    ]
+    return folder, cells, sweep.run(cells, smoke(folder))
+
+
+@pytest.fixture
+def copy(swept, tmp_path):
+    """(scale, cells, found) of the finished sweep, in a folder that may be changed."""
+    folder, cells, found = swept
+    shutil.copytree(folder, tmp_path / "copy")
+    return smoke(tmp_path / "copy"), cells, found
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+
+
+def _written(scale, name):
+    return (scale.folder / "cells" / name / "config.json").stat().st_mtime_ns
+
+
+def test_finished_cells_are_not_run_again_and_unfinished_ones_are(copy):
+    scale, cells, before = copy
+    cells, before = [cells[0], cells[2]], [before[0], before[2]]
+    (scale.folder / "cells" / "manhattan" / "synthetic.npz").unlink()  # as if it was interrupted
+    times = {name: _written(scale, name) for name in ("plain", "manhattan")}
+    after = sweep.run(cells, scale)
+    assert _written(scale, "plain") == times["plain"]
+    assert _written(scale, "manhattan") != times["manhattan"]
+    for one, two in zip(before, after, strict=True):
+        assert np.array_equal(one.accuracies, two.accuracies)
+
+
+def test_a_cell_that_diverges_is_shown_and_the_next_one_is_run(swept, capsys):
+    _, _, found = swept
+    assert [one.row for one in found] == ["plain", "diverges", "manhattan"]
+    assert [one.accuracies.size for one in found] == [1, 0, 1]
+    assert sweep.shown(found[1]) == "diverged"
+    assert np.isnan(found[1].summary.mean)
+
+
+def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
+    """The images are others than without it, the CSV names it."""
+    folder, _, found = swept
+    assert [one.variant for one in found] == [None, None, VARIANT]
+    plain, changed = (
+        run_folder.read_condensed(folder / "cells" / name) for name in ("plain", "manhattan")
+    )
+    assert changed.variant.name == VARIANT
+    assert not np.array_equal(plain.images, changed.images)
+    sweep.write_csv(tmp_path / "a.csv", found)
+    assert [row["variant"] for row in rows_of(tmp_path / "a.csv")] == ["", "", VARIANT]
+
+
+def test_a_variant_that_has_changed_is_refused_by_name(copy, research):
+    scale, cells, _ = copy
+    try:
+        research.write_text(MY_RESEARCH + "# changed\n")
+        with pytest.raises(UserError, match=VARIANT):
+            sweep.run(cells[2:], scale)
+    finally:
+        research.write_text(MY_RESEARCH)
+
+
+def test_a_table_of_variants_has_a_cell_for_each():
+    scale = table2_distances.Settings(variants=(VARIANT,))
+    *distances, own = table2_distances.cells(scale)
+    assert [cell.row for cell in distances] == list(DISTANCES)
+    assert all(cell.variant is None for cell in distances)
+    assert (own.row, own.variant, own.config) == (VARIANT, VARIANT, sweep.config(scale))
+
+
+def test_a_folder_of_other_settings_is_refused_by_name(copy):
+    scale, cells, _ = copy
+    other = cells[0]._replace(config=dataclasses.replace(cells[0].config, ipc=2))
+    with pytest.raises(UserError, match="--ipc 1, not 2"):
+        sweep.run([other], scale)
+
+
+def test_an_evaluation_of_other_epochs_is_done_again(copy):
+    scale, cells, _ = copy
+    (found,) = sweep.run(cells[:1], dataclasses.replace(scale, epochs=1))
+    assert found.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"networks": ("vgg11",)}, "vgg11"),
+        ({"variant": "my_research:nothing"}, "my_research:nothing"),
+        ({"config": Config(dataset="digits", width=0)}, "--width 0"),
+    ],
+)
+def test_every_cell_is_checked_before_the_first_one_runs(change, named, research, tmp_path):
+    scale = smoke(tmp_path)
+    good = sweep.Cell("a", "", sweep.config(scale))
+    with pytest.raises(UserError, match=named):
+        sweep.run([good, good._replace(row="b", **change)], scale)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_cell_is_the_paper_but_for_what_it_changes():
+    """Batches of mixed classes are at most four times those of a class, 1024 to 256."""
+    paper = sweep.Scale()
+    assert sweep.config(paper, scheme="intra") == Config(ipc=1, scheme="intra", seeds=5)
+    inter = sweep.config(sweep.Scale(batch_real=32), scheme="interleaved")
+    assert (inter.batch_real, inter.batch_mixed) == (32, 128)
+
+
+def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path, monkeypatch):
+    """Only the bookkeeping: the smoke test of table 3 evaluates rivals."""
+    epochs = []
+
+    def evaluate(kind, scale, settings, full_epochs):
+        epochs.append(scale.epochs)
+        return np.array([[0.1 * scale.epochs]]), scale.epochs
+
+    monkeypatch.setattr(rivals, "_evaluate", evaluate)
+    small = smoke(tmp_path)
+    longer = dataclasses.replace(small, epochs=3)
+    for scale in (small, small, longer, longer):
+        found = rivals.rival("random", scale, "digits, 1", full_epochs=1)
+        assert found.epochs == scale.epochs
+        assert found.accuracies.tolist() == [[0.1 * scale.epochs]]
+    assert epochs == [2, 3]
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def test_the_table_rounds_what_the_csv_holds(tmp_path):
+    """Accuracies 0.5 and 0.7 of one set: mean 60, population deviation 10."""
+    found = sweep.Found(
+        "a", "b", "convnet", np.array([[0.5, 0.7]]), Config(), 3, seconds=1.0, inner_epochs=2.0
+    )
+    assert sweep.shown(found) == "60.0 ± 10.0 (1)"
+    table = sweep.markdown("rows", [found], lambda one: one.column, {"published": {"b": "61.2"}})
+    assert table.splitlines()[2:] == ["| a | 60.0 ± 10.0 (1) |", "| published | 61.2 |"]
+    sweep.write_csv(tmp_path / "a.csv", [found])
+    (row,) = rows_of(tmp_path / "a.csv")
+    assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
+    assert row["scheme"] == "multi-level"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, research):
+    """A run from the command line: a variant, two inter weights, two networks."""
+    folder = tmp_path_factory.mktemp("run") / "own"
+    settings = (
+        "--dataset digits --ipc 1 --width 4 --depth 1 --outer-steps 1 --iterations 2 "
+        f"--batch-real 8 --inter-weight 1 10 --variant {VARIANT}"
+    ).split()
+    assert gm_jax("condense", *settings, "--out", folder)[0] == 0
+    networks = ("--networks", "convnet", "mlp")
+    assert gm_jax("evaluate", folder, *networks, "--count", 2, "--epochs", 2)[0] == 0
+    return folder
+
+
+def test_a_run_from_the_command_line_is_a_row_for_each_value_and_network(run):
+    found = sweep.read_run(run)
+    assert [one.row for one in found] == [
+        f"{run}, inter_weight 1",
+        f"{run}, inter_weight 10",
+        f"{run}, inter_weight 1, mlp",
+        f"{run}, inter_weight 10, mlp",
+    ]
+    held = json.loads((run / "evaluation.json").read_text())
+    expected = held["mlp"]["condensed, inter_weight 10"]["accuracies"]
+    assert found[3].accuracies.tolist() == expected
+    assert {(one.variant, one.epochs) for one in found} == {(VARIANT, 2)}
+    assert all(one.seconds > 0 for one in found)
+
+
+def test_runs_that_are_none_are_refused_before_the_first_cell(run, tmp_path, capsys):
+    unevaluated = tmp_path / "unevaluated"
+    shutil.copytree(run, unevaluated)
+    (unevaluated / "evaluation.json").unlink()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    (damaged / "metrics.jsonl").write_text("{}\n")
+    for folder in (unevaluated, damaged, tmp_path / "nothing"):
+        out = tmp_path / "out"
+        arguments = ["--smoke", "--runs", str(folder), "--out", str(out)]
+        assert table2_distances.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(folder) in line
+        assert not out.exists()
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--count", "0"], ["--count 0", "1 to"]),
+        (["--dataset", "mnist6k"], ["mnist6k", "mnist5k"]),
+        (["--iterations", "0"], ["--iterations 0", "1 to"]),
+        (["--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_a_wrong_setting_ends_in_one_line(arguments, words, tmp_path, capsys):
+    assert table1_levels.main([*arguments, "--out", str(tmp_path / "x")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("table1_levels: ")
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "x").exists()
+
+
+def test_help_names_every_setting(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        table2_distances.main(["--help"])
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(table2_distances.Settings):
+        assert "--" + field.name.replace("_", "-") in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("two\nlines"), 2),
+        (OSError("full"), 2),
+        (command.FailedError("half of it"), 1),
+        (StoppedError("stopped", "SIGTERM"), 143),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_failure_is_one_line_and_a_status(error, status, capsys):
+    def work(settings, typed):
+        assert typed == "python -m experiments.x --ipc 2"
+        raise error
+
+    assert command.main("experiments.x", "", sweep.Scale, work, ["--ipc", "2"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("x: ")
+
+
+# --- every script ---------------------------------------------------------------------------------
+
+
+def assert_written(folder, name, out):
+    """The rows of the CSV, if table, plot and command are there too."""
+    page = (folder / f"{name}.md").read_text()
+    assert f"    python -m experiments.{name} --smoke" in page
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert table[0] in out
+    with Image.open(folder / f"{name}.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 0
+    return rows_of(folder / f"{name}.csv")
+
+
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("script", "rows"),
+    [
+        pytest.param(table1_levels, 5, marks=slow),
+        pytest.param(table3_main, 4 + 5, marks=slow),
+        pytest.param(table4_cross_architecture, 3, marks=slow),
+    ],
+)
+def test_tables_have_all_their_cells(script, rows, tmp_path, capsys):
+    assert script.main(["--smoke", "--out", str(tmp_path)]) == 0
+    found = assert_written(tmp_path, script.NAME, capsys.readouterr().out)
+    assert len(found) == rows
+    assert all(0 <= float(row["mean"]) <= 100 for row in found)
+
+
+@pytest.mark.slow
+def test_the_table_of_distances_has_rows_of_variants_and_runs(run, tmp_path, capsys):
+    further = ["--variants", VARIANT, "--runs", str(run)]
+    assert table2_distances.main(["--smoke", "--out", str(tmp_path), *further]) == 0
+    found = assert_written(tmp_path, "table2_distances", capsys.readouterr().out)
+    names = [row["row"] for row in found]
+    assert names[: len(DISTANCES) + 1] == [*DISTANCES, VARIANT]
+    assert names[len(DISTANCES) + 1 :] == [one.row for one in sweep.read_run(run)]
+    page = (tmp_path / "table2_distances.md").read_text()
+    assert all(f"| {name} |" in page for name in names)
+
+
+@pytest.mark.parametrize(
+    ("script", "columns", "rows"),
+    [
+        # two distances, two networks, three epochs
+        (figure_gradient_gap, ["distance", "network", "epoch"], 2 * 2 * 3),
+        # three rules, two networks, three outer steps
+        pytest.param(figure_step_rules, ["rule", "network", "outer_step"], 3 * 2 * 3, marks=slow),
+    ],
+)
+def test_figures_have_all_their_points(script, columns, rows, tmp_path, capsys):
+    assert script.main(["--smoke", "--out", str(tmp_path)]) == 0
+    found = assert_written(tmp_path, script.NAME, capsys.readouterr().out)
+    assert len({tuple(row[column] for column in columns) for row in found}) == rows == len(found)
