@@ -31,6 +31,11 @@ PRECISIONS = pytest.mark.parametrize(
 ONE_OF = ["crop", "scale", "rotate"]
 
 
+def slow_unless(quick, values):
+    """The values as parameters, of which the quick tier takes some."""
+    return [v if quick(v) else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
 # --- golden vectors -------------------------------------------------------------------------------
 
 
@@ -117,18 +122,29 @@ def check_golden(file, plan, kind, cases, parameters, precise):
                 )
 
 
-@pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    "of",
+    slow_unless(
+        lambda of: of[1] == "gray" or of[0] in ("color", "rotate"),
+        [(name, kind) for name in OPERATIONS for kind in SHAPES],
+    ),
+    ids="/".join,
+)
 @PRECISIONS
-def test_an_operation_is_golden(name, kind, precise):
+def test_an_operation_is_golden(of, precise):
     """Value and gradient: three draws for the batch, and one draw for each image."""
+    name, kind = of
     cases = [c for c in DSA["cases"] if (c["op"], c["images"]) == (name, kind)]
     assert len(cases) == (5 if name in ("scale", "rotate") else 4)
     plan = ((OPERATIONS[name]._replace(channels=1),),)  # of gray, saturation is golden as well
     check_golden("augment_dsa", plan, kind, cases, dsa_parameters, precise)
 
 
-@pytest.mark.parametrize("case", IDC["cases"], ids=lambda case: case["key"])
+@pytest.mark.parametrize(
+    "case",
+    slow_unless(lambda case: case["key"] in ("rgb/match", "gray/eval_scale"), IDC["cases"]),
+    ids=lambda case: case["key"],
+)
 @PRECISIONS
 def test_the_composition_of_idc_is_golden(case, precise):
     unchosen = set(ONE_OF) - {case["params"]["choice"]}
@@ -249,7 +265,7 @@ def test_no_operation_changes_nothing(kind, strategy):
     assert (kind(idc(strategy))(KEY, x) == x).all()
 
 
-@pytest.mark.parametrize("plan", [dsa, idc])
+@pytest.mark.parametrize("plan", [dsa, pytest.param(idc, marks=pytest.mark.slow)])
 def test_siamese_is_the_same_for_any_batch(plan):
     """An image alone, in front of others, and in each place of a batch, in one program."""
     change = augment.siamese(plan(augment.DSA_STRATEGIES["cifar10"]))

@@ -3,6 +3,7 @@
 import pytest
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
 
 from experiments.benchmarks import torch_port
 
