@@ -3,9 +3,10 @@
 import pytest
 
 pytest.importorskip("torch")
-pytestmark = pytest.mark.slow
 
 from experiments.benchmarks import torch_port
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", torch_port.CHECKS)
