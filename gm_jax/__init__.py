@@ -11,7 +11,7 @@ The names here are what a script needs.  Every equation stands in the package of
 """
 
 from gm_jax._version import __version__
-from gm_jax.api import Score, condense, evaluate, explain, iterations
+from gm_jax.api import Score, condense, evaluate, explain, finish, iterations
 from gm_jax.build import build_method, build_network, start_sets
 from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import Config, Evaluation, list_sets
@@ -55,6 +55,7 @@ __all__ = [
     "evaluate",
     "evaluate_sets",
     "explain",
+    "finish",
     "from_flax",
     "from_functions",
     "init",

@@ -1,30 +1,87 @@
-"""The README's examples, run as they stand there (with fewer iterations, epochs, channels)."""
+"""The Python examples of the documents, run as they stand (with fewer iterations and channels)."""
 
 import re
+import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+import numpy as np
+import pytest
+
+import gm_jax
+
+ROOT = Path(__file__).parents[1]
 
 
-def example(number, *quicker):
-    """The n-th block of Python, made quicker by substitutions that must each match once."""
-    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)[number]
-    for pattern, replacement in quicker:
-        found, changes = re.subn(pattern, replacement, found)
-        assert changes == 1
-    return found
+def examples(name):
+    """The blocks of Python of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
+def quicker(code):
+    """Two iterations of a network of 4 channels and one block, 2 epochs."""
+    code = re.sub(
+        r"depth=2, iterations=\d+, batch_real=\d+", "depth=1, width=4, iterations=2", code
+    )
+    return re.sub(r"epochs=\d+", "epochs=2", code)
+
+
+def run(code):
+    names = {}
+    exec(compile(quicker(code), "example", "exec"), names)
+    return names
+
+
+def test_the_readmes_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert len(example(0).strip().splitlines()) <= 12
-    quick = example(0, (r"iterations=\d+", "iterations=2, width=8"), (r"epochs=\d+", "epochs=2"))
-    exec(compile(quick, "README.md", "exec"), {})
+    code = examples("README.md")[0]
+    assert len(code.strip().splitlines()) <= 12
+    run(code)
     assert (tmp_path / "grid.png").stat().st_size > 0
-    assert "mean=" in capsys.readouterr().out
+    assert "convnet condensed Summary(mean=" in capsys.readouterr().out
 
 
-def test_a_distance_of_ones_own_runs(capsys):
-    quick = example(1, (r"batch_real=64\)\nmethod", "batch_real=64, width=8)\nmethod"))
-    exec(compile(quick, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "(1, 10, 1, 8, 8, 1)\n"
+def test_the_readmes_distance(tmp_path, monkeypatch):
+    """The file as it stands, imported by name as the command line does."""
+    code = examples("README.md")[1]
+    assert len(code.strip().splitlines()) <= 15
+    (tmp_path / "my_research.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_research", raising=False)
+    from gm_jax.variants import load_variant
+
+    data = gm_jax.load("digits")
+    config = gm_jax.Config(dataset="digits", ipc=1, depth=1, width=4, iterations=1, batch_real=8)
+    ours = gm_jax.condense(config, data, load_variant("my_research:with_manhattan"))
+    assert not np.allclose(ours.images, gm_jax.condense(config, data).images, atol=1e-3)
+    monkeypatch.delitem(sys.modules, "my_research")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(examples("docs/research.md"))))
+def test_the_research_guide(number, capsys):
+    code = examples("docs/research.md")[number]
+    assert len(code.strip().splitlines()) <= 25
+    run(code)
+    shape = re.search(r"# (\(\d.*\))", code)
+    if shape:
+        assert shape[1] in capsys.readouterr().out
+
+
+def test_every_option_in_the_readme_is_one():
+    """`--name` of a gm-jax command stands in the settings of that command."""
+    from gm_jax.cli.condense import Condense
+    from gm_jax.cli.evaluate import Evaluate
+    from gm_jax.cli.export import Export, Show
+
+    of = {
+        "condense": {*Condense.__dataclass_fields__, *gm_jax.Config.__dataclass_fields__},
+        "evaluate": {*Evaluate.__dataclass_fields__, *gm_jax.Evaluation.__dataclass_fields__},
+        "export": set(Export.__dataclass_fields__),
+        "show": set(Show.__dataclass_fields__),
+    }
+    text = (ROOT / "README.md").read_text().replace("\\\n", "")
+    found = re.findall(r"gm-jax (condense|evaluate|export|show)([^\n`]*)", text)
+    options = [(c, o) for c, rest in found for o in re.findall(r"--([a-z-]+)", rest)]
+    assert len(options) > 10
+    for command, option in options:
+        assert option.replace("-", "_") in of[command], (command, option)

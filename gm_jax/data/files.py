@@ -66,10 +66,11 @@ Where they come from:
 - `fashion_mnist`: computed from Debian's package.  Its files differ from the published ones in the
   gzip header alone: with the original name and time put back they have the SHA-256 that TFDS lists
   and the MD5 that the authors list.
-- `mnist`: public programs that list them next to the SHA-256 of the compressed files, the one that
-  TFDS lists.
-- `cifar10`, `cifar100`, images: Apache MXNet's `gluon.data.vision`, which checks the same files.
-- `cifar10`, `cifar100`, names: the authors' lists, one name a line.
+- `mnist`: public programs that list them beside the SHA-256 of the compressed files, which are the
+  ones that TFDS lists.
+- `cifar10`, images: Apache MXNet, which checked with them what it unpacked from the authors' site.
+- `cifar100`, images: Apache MXNet, for the archive on its own site; no second source is known.
+- names of `cifar10` and `cifar100`: computed from the lists of names, one a line.
 
 SVHN's are not known: its files compress their arrays themselves, and must be the published ones.
 """
