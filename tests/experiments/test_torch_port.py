@@ -4,9 +4,20 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from experiments.benchmarks import torch_port
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """On a busy machine, threads that wait for each other are many times slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", torch_port.CHECKS)

@@ -21,14 +21,14 @@ def test_killed_runs_end_as_unbroken_ones(capsys):
 DISK = """
 import subprocess, sys
 folder, *command = sys.argv[1:]
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=230k", "tmpfs", folder], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110k", "tmpfs", folder], check=True)
 done = subprocess.run([sys.executable, "-m", "gm_jax", *command], capture_output=True, text=True)
 subprocess.run(["cp", "-r", folder + "/run", folder + "-kept"], check=True)
 print(done.stdout, end="")
 print(done.stderr, end="", file=sys.stderr)
 sys.exit(done.returncode)
 """
-"""Runs a command on a disk of 230 kB, and copies the run folder from it."""
+"""Runs a command on a disk of 110 kB, and copies the run folder from it."""
 
 
 def test_a_full_disk_leaves_a_run_that_can_be_resumed(tmp_path):
