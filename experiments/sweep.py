@@ -1,4 +1,4 @@
-"""Sweeps: the cells of a table, each condensed and evaluated once, whenever it is asked for.
+"""Sweeps: the cells of a table, each condensed and evaluated once, however often it is needed.
 
 A cell is a run folder `OUT/cells/NAME` like any other.  A finished cell is not run again, and an
 interrupted one is resumed from its last checkpoint.  All numbers of a table are read back from
@@ -364,7 +364,7 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
 
 
 class Page(NamedTuple):
-    """What a table's page says beside its numbers.
+    """The texts on the page of a table.
 
     Attributes:
         name: of the files.
@@ -402,7 +402,7 @@ def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
 def _caption(scale: Scale, found: Sequence[Found]) -> str:
     epochs = sorted({one.epochs for one in found if one.epochs})
     cells = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
-    tested = f"{scale.count} networks for each set, {'/'.join(map(str, epochs))} epochs"
+    tested = f"networks for each set: {scale.count}, {'/'.join(map(str, epochs))} epochs"
     format = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
     smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""
     sets = ", ".join(dict.fromkeys(one.config.dataset for one in found if one.config))

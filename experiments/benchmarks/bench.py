@@ -11,7 +11,7 @@ nothing else meanwhile: a busy machine slows the two programs by different facto
 
 An iteration is cut to 2 outer steps at most, because outer steps are all alike: `2 of 10` is two
 image updates with the paper's inner epochs between them, where a full iteration has ten, and nine
-times the inner epochs.  Our iteration draws its real images anew in each outer step, the port's is
+times the inner epochs.  Our iteration draws new real images in each outer step, the port's is
 given them.  Likewise 20 epochs stand for an evaluation's hundreds.
 
 Memory peaks are of the process on a CPU, and of the device's memory elsewhere.  The share of the

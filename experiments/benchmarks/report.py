@@ -54,7 +54,7 @@ HEAD = (
 
 LEGEND = """\
 Seconds: median (lowest to highest). A ratio above 1: gm_jax is faster. Peaks: MB of 10^6 bytes,
-of the whole process (after imports) on a CPU, of the device elsewhere."""
+of the process (in brackets: after imports) on a CPU, of the device elsewhere."""
 
 
 def ratio(result: Result) -> float:

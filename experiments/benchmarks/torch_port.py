@@ -163,7 +163,7 @@ def network_optimiser(net: nn.Module) -> SGD:
 
 
 def image_optimiser(syn: Tensor) -> SGD:
-    """The optimiser of the synthetic images: one for the whole run, whose buffer is kept."""
+    """The optimiser of the synthetic images: one for all iterations, whose buffer is kept."""
     return SGD([syn], lr=0.1, momentum=0.5)
 
 

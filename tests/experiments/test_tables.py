@@ -110,7 +110,7 @@ def test_a_cell_that_diverges_is_shown_and_the_next_one_is_run(swept, capsys):
 
 
 def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
-    """The images are others than without it, the CSV names it."""
+    """Its images differ from those without it; the CSV names it."""
     folder, _, found = swept
     assert [one.variant for one in found] == [None, None, VARIANT]
     plain, changed = (
