@@ -29,6 +29,7 @@ from gm_jax.core import training
 from gm_jax.core.distances import cosine_global, mse_global
 from gm_jax.core.iteration import group_signals
 from gm_jax.core.signals import class_mean
+from gm_jax.data.images import Batch
 from gm_jax.storage import files, run_folder
 
 NAME = "figure_gradient_gap"
@@ -70,6 +71,7 @@ def observe(cell: Cell, folder: Path, settings: Settings) -> Gap:
     by_class = images.reshape(len(condensed.class_names), -1, *images.shape[1:])
     optimiser = method.network_optimiser(method.network_lr)
     train = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
+    everything = Batch(images, labels)
 
     def of_network(key):
         network_key, key = jax.random.split(key)
@@ -81,7 +83,8 @@ def observe(cell: Cell, folder: Path, settings: Settings) -> Gap:
             synthetic = scheme.synthetic(synthetic_key, by_class)
             mean_of = lambda groups: class_mean(group_signals(method, network, groups))
             found = gap(mean_of(synthetic), mean_of(real))
-            return train(order_key, network, images, labels)[0], found
+            keys = training.EpochKeys(order_key, order_key)
+            return train(keys, network, everything)[0], found
 
         return jax.lax.scan(epoch, network, jax.random.split(key, settings.train_epochs))[1]
 

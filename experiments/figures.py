@@ -48,3 +48,22 @@ def panels(
         axes.set_ylabel(y_label)
     axes.legend()
     figure.savefig(path, dpi=150, format="png")
+
+
+def lines(
+    path: Path,
+    x_label: str,
+    y_label: str,
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+) -> None:
+    """A line for each name through its points `(x, mean, standard deviation)`."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, points in series.items():
+        x, mean, spread = zip(*sorted(points))
+        axes.errorbar(x, mean, spread, label=name, marker=".", capsize=3)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    figure.savefig(path, dpi=150, format="png")

@@ -8,11 +8,12 @@ from experiments.sweep import Found, Scale, config, load_once
 from gm_jax.build import build_network
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, check
-from gm_jax.data.images import ClassImages, Dataset, normalise
-from gm_jax.evaluation.coresets import Set, herding, k_center, random_real, select_real
+from gm_jax.data.images import Dataset
+from gm_jax.evaluation.coresets import Set, full_set, herding, k_center, random_real, select_real
 from gm_jax.evaluation.protocol import (
     LabelledSets,
     Protocol,
+    Trial,
     evaluate_sets,
     paper_protocol,
     test_set,
@@ -61,23 +62,16 @@ def _evaluate(
 ) -> tuple[np.ndarray, int]:
     dataset, defaults = load_once(scale.dataset), platforms.defaults()
     network = build_network(settings, dataset)
-    protocol = paper_protocol(dataset, defaults.microbatch)
+    protocol = paper_protocol(dataset)
     epochs = full_epochs if kind == FULL else scale.epochs or protocol.epochs
-    protocol = protocol._replace(epochs=epochs)
+    protocol = protocol._replace(epochs=epochs, microbatch=defaults.microbatch)
     networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     keys = keys[:1] if kind == FULL else keys  # there is only one full set
     sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys]
     stacked = LabelledSets(*(jnp.stack(part) for part in zip(*sets)))
-    accuracies = evaluate_sets(
-        networks_key,
-        network,
-        protocol,
-        stacked,
-        test_set(dataset),
-        scale.count,
-        defaults.network_chunk,
-    )
-    return accuracies, epochs
+    trial = Trial(network, protocol, *test_set(dataset))
+    chunk = defaults.network_chunk
+    return evaluate_sets(networks_key, trial, stacked, scale.count, chunk)[..., -1], epochs
 
 
 def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: int) -> Set:
@@ -92,11 +86,3 @@ def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: i
     features_of = lambda x: network.features(state.params, state.stats, x)
     chooser = {"herding": herding, "k-center": k_center}[kind]
     return jax.jit(lambda data: select_real(chooser, features_of, data, ipc))(dataset.train)
-
-
-def full_set(data: ClassImages) -> Set:
-    """All real images, class after class."""
-    images, counts = np.asarray(data.images), np.asarray(data.counts)
-    rows = np.concatenate([row[:count] for row, count in zip(images, counts)])
-    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return normalise(jnp.asarray(rows), data.mean, data.std), jnp.asarray(labels)

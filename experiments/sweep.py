@@ -370,11 +370,13 @@ class Page(NamedTuple):
         name: of the files.
         title: the page's first line, and the plot's.
         command: that made it.
+        cells: how they were condensed, where the scale does not say it.
     """
 
     name: str
     title: str
     command: str
+    cells: str | None = None
 
 
 def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
@@ -393,15 +395,16 @@ def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
         labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
         bars(draft, page.title, labels, means, spreads)
-    text = f"# {page.title}\n\n{table}\n\n{_caption(scale, found)}\n\n    {page.command}\n"
+    text = f"# {page.title}\n\n{table}\n\n{_caption(page, scale, found)}\n\n    {page.command}\n"
     with files.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(text)
     print(f"{table}\n{path}.md, .csv, .png")
 
 
-def _caption(scale: Scale, found: Sequence[Found]) -> str:
+def _caption(page: Page, scale: Scale, found: Sequence[Found]) -> str:
     epochs = sorted({one.epochs for one in found if one.epochs})
-    cells = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
+    own = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
+    cells = own if page.cells is None else page.cells
     tested = f"networks for each set: {scale.count}, {'/'.join(map(str, epochs))} epochs"
     format = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
     smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""

@@ -11,7 +11,7 @@ The names here are what a script needs.  Every equation stands in the package of
 """
 
 from gm_jax._version import __version__
-from gm_jax.api import Score, condense, evaluate, explain, finish, iterations
+from gm_jax.api import condense, explain, finish, iterations
 from gm_jax.build import build_method, build_network, start_sets
 from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import Config, Evaluation, list_sets
@@ -24,6 +24,8 @@ from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Protocol, evaluate_sets, paper_protocol, summarise, test_set
 from gm_jax.nn.convolution import conv2d
 from gm_jax.nn.networks import ConvNet, Network, from_flax, from_functions
+from gm_jax.recipes import recipe
+from gm_jax.scoring import Score, evaluate
 from gm_jax.storage.pictures import save_grid
 from gm_jax.storage.run_folder import read_condensed as load_condensed
 
@@ -67,6 +69,7 @@ __all__ = [
     "loss_gradient",
     "normalise",
     "paper_protocol",
+    "recipe",
     "save_grid",
     "start_sets",
     "summarise",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gm_jax.checks import MOST
 from gm_jax.config import Config, Swept, list_sets, outer_steps
 from gm_jax.core import (
     augment,
@@ -20,9 +21,10 @@ from gm_jax.core import (
     step_rules,
 )
 from gm_jax.core.loop import Sets
-from gm_jax.core.method import Method, Variant, unchanged
+from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
+from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
 
@@ -47,7 +49,13 @@ COUNTED: dict[str, Callable] = {
     "all": lambda distance: distance,
     "convolutions": distances.of_convolutions,
 }
-STARTS: dict[str, Callable] = {"noise": starts.noise_images, "real": starts.real_images}
+
+STARTS: dict[str, Callable] = {
+    "noise": lambda factor: starts.noise_images,
+    "real": lambda factor: starts.real_images,
+    "mix": starts.mosaics,
+}
+"""`factor -> start`."""
 
 
 def build_network(config: Config, dataset: Dataset) -> networks.Network:
@@ -76,7 +84,7 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         swept: the numbers of the set; those of the first set by default.
     """
     swept = list_sets(config)[0].swept if swept is None else swept
-    defaults, plan = platforms.defaults(), _plan(config, dataset)
+    defaults, plan = platforms.defaults(), _plan(config, dataset, config.strategy)
     return Method(
         network=build_network(config, dataset),
         schemes=_build_schemes(config),
@@ -86,11 +94,12 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         inter_weight=swept.inter_weight,
         parametrisation=_build_parametrisation(config, dataset),
         augment=augment.siamese(plan) if plan else None,
-        inner_data=_build_inner_data(config, plan),
+        inner_data=_build_inner_data(config),
+        inner_augment=_build_inner_augment(config, dataset),
         image_lr=swept.image_lr,
         network_lr=swept.network_lr,
         image_optimiser=functools.partial(optax.sgd, momentum=config.image_momentum),
-        network_optimiser=functools.partial(optax.sgd, momentum=config.network_momentum),
+        network_optimiser=_build_network_optimiser(config),
         batch_train=config.batch_train,
         microbatch=at_a_time(config.microbatch, defaults.microbatch),
         class_chunk=at_a_time(config.class_chunk, defaults.class_chunk),
@@ -103,25 +112,29 @@ def at_a_time(setting: int | None, default: int | None) -> int | None:
 
 
 def _build_schemes(config: Config) -> tuple[schemes.Scheme, ...]:
-    within, across = schemes.intra(config.batch_real), schemes.inter(config.batch_mixed)
+    batches = config.batch_real, config.batch_synthetic
+    within, across = schemes.intra(*batches), schemes.inter(config.batch_mixed)
     return {
-        "multi-level": (schemes.multi_level(config.batch_real),),
+        "multi-level": (schemes.multi_level(*batches),),
         "intra": (within,),
         "inter": (across,),
         "interleaved": (within, across),
+        "warm-up": (schemes.warm_up(*batches),),
     }[config.scheme]
 
 
 def _build_parametrisation(config: Config, dataset: Dataset) -> parametrisation.Parametrisation:
-    train = dataset.train
-    grey = (0.5 - train.mean) / train.std  # pixels of 0.5, normalised
-    return parametrisation.multi_formation(config.factor, grey)
+    normalised = lambda pixel: (pixel - dataset.train.mean) / dataset.train.std
+    learned = parametrisation.multi_formation(config.factor, normalised(0.5))
+    if not config.clamp:
+        return learned
+    return parametrisation.clamped(learned, normalised(0.0), normalised(1.0))
 
 
-def _plan(config: Config, dataset: Dataset) -> augment.Plan:
-    """The operations of `--augment`; none if it is none."""
+def _plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Plan:
+    """The operations of `--augment`, of this strategy or the published one; none if it is none."""
     published = {"none": "none", "dsa": dsa_strategy(dataset), "idc": augment.IDC_MATCHING}
-    strategy = published[config.augment] if config.strategy is None else config.strategy
+    strategy = published[config.augment] if strategy is None else strategy
     return {"none": augment.dsa, "dsa": augment.dsa, "idc": augment.idc}[config.augment](strategy)
 
 
@@ -133,10 +146,31 @@ def dsa_strategy(dataset: Dataset) -> str:
     )
 
 
-def _build_inner_data(config: Config, plan: augment.Plan) -> inner_data.InnerData:
+def _build_inner_data(config: Config) -> inner_data.InnerData:
     real = inner_data.real(config.inner_images)
-    chosen = {"synthetic": inner_data.synthetic, "real": real}[config.inner_data]
-    return inner_data.augmented(chosen, augment.per_image(plan)) if plan else chosen
+    return {"synthetic": inner_data.synthetic, "real": real}[config.inner_data]
+
+
+def _inner_plan(config: Config, dataset: Dataset) -> augment.Plan:
+    chosen = config.strategy if config.inner_strategy is None else config.inner_strategy
+    return _plan(config, dataset, chosen)
+
+
+def _build_inner_augment(config: Config, dataset: Dataset) -> augment.TrainingAugment | None:
+    plan = _inner_plan(config, dataset)
+    if not plan and not config.cutmix:
+        return None
+    change = augment.for_training(augment.per_image(plan))
+    classes = len(dataset.class_names)
+    return augment.then_cutmix(change, classes, config.cutmix) if config.cutmix else change
+
+
+def _build_network_optimiser(config: Config) -> Optimiser:
+    sgd = functools.partial(optax.sgd, momentum=config.network_momentum)
+    if not config.network_weight_decay:
+        return sgd
+    decay = optax.add_decayed_weights(config.network_weight_decay)
+    return lambda learning_rate: optax.chain(decay, sgd(learning_rate))
 
 
 def _build_step_rule(config: Config) -> step_rules.StepRule:
@@ -155,28 +189,59 @@ def start_sets(config: Config, dataset: Dataset, variant: Variant = unchanged) -
     """Where every set starts, in the order of `list_sets`: the same for all sets of one seed."""
     method = variant(build_method(config, dataset))
     seeds, swept = zip(*list_sets(config))
+    start_from = STARTS[config.start](config.factor)
 
     def of_seed(seed):
         start_key, set_key = jax.random.split(jax.random.key(seed))
-        images = STARTS[config.start](start_key, dataset.train, config.ipc)
+        images = start_from(start_key, dataset.train, config.ipc)
         return set_key, iteration.init(method, images)
 
     keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
     return Sets(keys, jax.tree.map(lambda *values: jnp.array(values, float), *swept), state)
 
 
+def build_protocol(name: str, config: Config, dataset: Dataset) -> protocols.Protocol:
+    """The evaluation protocol of that name, for sets that were condensed with these settings."""
+    if name == "paper":
+        return protocols.paper_protocol(dataset)
+    if name == "dsa":
+        return protocols.dsa_protocol(dsa_strategy(dataset))
+    if name == "ddranking":
+        return protocols.ddranking_protocol()
+    return _build_idc_protocol(config, dataset)
+
+
+def _build_idc_protocol(config: Config, dataset: Dataset) -> protocols.Protocol:
+    """IDC's, with its exceptions; other data sets are treated as CIFAR-10, digits as MNIST."""
+    digits = dataset.handwritten_digits or dataset.name == "digits"
+    name = "mnist" if digits else dataset.name
+    strategy = augment.IDC_EVALUATION.get(name, augment.IDC_EVALUATION["cifar10"])
+    cutmix = 0.5
+    if name == "mnist" and config.factor > 1:
+        cutmix = 0.0
+    if name == "svhn_cropped" and config.factor == config.ipc == 1:
+        strategy, cutmix = "color_crop_cutout_scale_rotate", 0.0
+    return protocols.idc_protocol(strategy, len(dataset.class_names), cutmix)
+
+
 def check_fits(config: Config, dataset: Dataset) -> None:
     """Raises `UserError` for the first setting that this data set does not allow."""
-    smallest = int(dataset.train.counts.min())
-    if config.start == "real" and config.ipc > smallest:
+    smallest, images = int(dataset.train.counts.min()), int(dataset.train.counts.sum())
+    if (
+        most := {"noise": MOST, "real": smallest, "mix": smallest // config.factor**2}[config.start]
+    ) < config.ipc:
         raise UserError(
-            f"--ipc {config.ipc}: at most {smallest} with --start real, "
-            f"the smallest class of {dataset.name}"
+            f"--ipc {config.ipc}: at most {most} with --start {config.start}, "
+            f"by the smallest class of {dataset.name}"
+        )
+    if config.inner_data == "real" and config.inner_images > images:
+        raise UserError(
+            f"--inner-images {config.inner_images}: at most {images}, all of {dataset.name}"
         )
     if config.factor > min(dataset.image_shape[:2]):
         shape = "x".join(map(str, dataset.image_shape))
         raise UserError(f"--factor {config.factor}: at most the images' size, {shape}")
-    if plan := _plan(config, dataset):
+    for plan in (_plan(config, dataset, config.strategy), _inner_plan(config, dataset)):
         change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
         jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
     network = build_network(config, dataset)

@@ -42,6 +42,7 @@ COUNT = between(1, MOST)
 COUNT_OR_ALL = between(0, MOST)
 POSITIVE = Allowed(lambda value: 0 < value < 1e30, "above 0 and below 1e30")
 NOT_NEGATIVE = Allowed(lambda value: 0 <= value < 1e30, "0 or more and below 1e30")
+SHARE = Allowed(lambda value: 0 <= value <= 1, "0 to 1")
 BELOW_ONE = Allowed(lambda value: 0 <= value < 1, "0 or more and below 1")
 SEED = Allowed(lambda value: 0 <= value < 2**32, "0 to 2**32 - 1")
 

@@ -12,6 +12,7 @@ from gm_jax.checks import (
     NOT_NEGATIVE,
     POSITIVE,
     SEED,
+    SHARE,
     Count,
     CountOrAll,
     between,
@@ -20,7 +21,7 @@ from gm_jax.checks import (
 from gm_jax.core.step_rules import paper_steps
 from gm_jax.errors import UserError
 
-SchemeName = Literal["intra", "inter", "interleaved", "multi-level"]
+SchemeName = Literal["intra", "inter", "interleaved", "multi-level", "warm-up"]
 DistanceName = Literal[
     "cosine",
     "cosine+l2",
@@ -30,6 +31,7 @@ DistanceName = Literal[
     "l2",
     "sqsum",
     "l1",
+    "orthogonal",
     "mse-global",
     "cosine-global",
 ]
@@ -50,9 +52,9 @@ NetworkName = Literal[
 NormName = Literal["none", "batch", "layer", "instance", "group"]
 ActivationName = Literal["sigmoid", "relu", "leaky-relu"]
 PoolingName = Literal["none", "max", "average"]
-StartName = Literal["noise", "real"]
+StartName = Literal["noise", "real", "mix"]
 AugmentName = Literal["none", "dsa", "idc"]
-ProtocolName = Literal["paper", "dsa"]
+ProtocolName = Literal["paper", "dsa", "idc", "ddranking"]
 InnerDataName = Literal["synthetic", "real"]
 ConvolutionName = Literal["xla", "products", "winograd"]
 
@@ -75,7 +77,8 @@ class Config:
     """Synthetic images of each class."""
     scheme: SchemeName = "multi-level"
     """Which gradients are matched: each class's (intra), those of mixed classes (inter), the two in
-    turn (interleaved), or each class's and their mean at once (multi-level)."""
+    turn (interleaved), each class's and their mean at once (multi-level), or each class's in the
+    first 10 outer steps of the first 250 iterations and their mean after those (warm-up)."""
     distance: DistanceName = "cosine+l2"
     """Distance between gradients."""
     counted: CountedName = "all"
@@ -88,6 +91,8 @@ class Config:
     """Iterations: fresh networks, one after another."""
     batch_real: Count = 256
     """Real images of each class at each outer step; a smaller class gives all it has."""
+    batch_synthetic: Count | None = None
+    """Synthetic images of each class at each outer step, drawn at random. Default: all of them."""
     batch_mixed: Count = 1024
     """Real images of mixed classes at each outer step (inter, interleaved)."""
     outer_steps: Count | None = None
@@ -99,9 +104,12 @@ class Config:
     """Weight of the loss across classes. Default: the number of classes. Several values are swept:
     one set for each."""
     start: StartName = "noise"
-    """What the images start as: N(0, 1) noise (noise), or random real images (real)."""
+    """What the images start as: N(0, 1) noise (noise), random real images (real), or mosaics of
+    factor^2 random real images each (mix)."""
     factor: Annotated[int, between(1, 3)] = 1
     """Multi-formation: each learned image stands for factor^2 images, its enlarged crops."""
+    clamp: bool = False
+    """Keep what is learned within black and white: clamped before every iteration."""
     augment: AugmentName = "none"
     """Random change of real and synthetic images alike before they are matched, and of what the
     network trains on: one operation of the strategy (dsa), or several (idc)."""
@@ -109,6 +117,10 @@ class Config:
     """Operations of --augment, joined by _: color, crop, cutout, flip, scale, rotate. Default: the
     published ones, color_crop_cutout_flip_scale_rotate (dsa; digits without flip),
     color_crop_cutout (idc)."""
+    inner_strategy: str | None = None
+    """Operations that change what the network trains on, image by image. Default: --strategy."""
+    cutmix: Annotated[float, SHARE] = 0.0
+    """Probability of cutmix for a batch that the network trains on between outer steps."""
     inner_data: InnerDataName = "synthetic"
     """What the network trains on between outer steps: the synthetic images, or fresh real ones."""
     inner_images: Count = 512
@@ -123,8 +135,10 @@ class Config:
     """
     network_momentum: Annotated[float, BELOW_ONE] = 0.5
     """Momentum of the network in the inner epochs, 0 to below 1."""
+    network_weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
+    """Weight decay of the network in the inner epochs, added to the gradient."""
     batch_train: Count = 256
-    """Synthetic images in a batch of an inner epoch."""
+    """Images in a batch of an inner epoch."""
     network: NetworkName = "convnet"
     """Architecture."""
     width: Count = 128
@@ -163,11 +177,23 @@ class Evaluation:
     convnet:width=64,norm=batch. Default: the run's own."""
     protocol: ProtocolName = "paper"
     """How networks are trained: the paper's, 300 epochs as the images are, 1000 with augmentation
-    on MNIST (paper); or 1000 epochs with DSA's augmentation of each image (dsa)."""
+    on MNIST (paper); 1000 epochs with DSA's augmentation (dsa), with IDC's and cutmix in batches of
+    64 (idc), or with all of DSA's operations on every data set (ddranking)."""
     count: Count = 20
     """Fresh networks for each set."""
     epochs: Count | None = None
     """Epochs of training. Default: the protocol's."""
+    tests: Annotated[int, between(1, 1000)] = 1
+    """Tests during the training of a network, the last one at its end. With more than one, the best
+    is shown beside the last: chosen on the test images, it is no fair accuracy."""
+    scores: bool = False
+    """Also compute DD-Ranking's scores HLR, IOR, LRS and ARS: trains with and without augmentation,
+    and on the whole training set."""
+    full_epochs: Count = 20
+    """Epochs of the network that is trained on the whole training set, with --scores."""
+    full_accuracy: Annotated[float, SHARE] | None = None
+    """Test accuracy, 0 to 1, of a network trained on the whole training set, with --scores, where
+    it is known already."""
     seed: Annotated[int, SEED] = 0
     """Seed of the networks and of the random real images."""
     skip_random_real: bool = False
@@ -251,8 +277,13 @@ def _check_used(config: Config) -> None:
         raise UserError("--inner-epochs has no meaning with --step-rule schedule")
     if config.inner_epochs is not None and outer_steps(config) == 1:
         raise UserError("--inner-epochs has no meaning with one outer step: see --outer-steps")
-    if config.strategy is not None and config.augment == "none":
-        raise UserError("--strategy has no meaning with --augment none")
+    for name in ("strategy", "inner_strategy"):
+        if getattr(config, name) is not None and config.augment == "none":
+            raise UserError(f"{flag(name)} has no meaning with --augment none")
+    if config.batch_synthetic is not None and config.scheme in ("inter", "interleaved"):
+        raise UserError(f"--batch-synthetic has no meaning with --scheme {config.scheme}")
+    if config.start == "mix" and config.factor == 1:
+        raise UserError("--start mix has no meaning with --factor 1: see --start real")
     if config.inner_images != Config.inner_images and config.inner_data == "synthetic":
         raise UserError("--inner-images has no meaning with --inner-data synthetic")
     if config.inner_data == "real" and config.step_rule == "overfit":
@@ -264,7 +295,7 @@ def _check_used(config: Config) -> None:
         raise UserError("--inter-weight has no meaning with --scheme intra")
     if config.batch_real != Config.batch_real and config.scheme == "inter":
         raise UserError("--batch-real has no meaning with --scheme inter: see --batch-mixed")
-    if config.batch_mixed != Config.batch_mixed and config.scheme in ("intra", "multi-level"):
+    if config.batch_mixed != Config.batch_mixed and config.scheme not in ("inter", "interleaved"):
         raise UserError(f"--batch-mixed has no meaning with --scheme {config.scheme}")
     for name in OF_CONVNET if config.network != "convnet" else ():
         if getattr(config, name) != getattr(Config, name):

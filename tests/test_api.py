@@ -141,7 +141,7 @@ def test_evaluate_trains_the_variants_network(digits, plain):
     share = np.mean(np.asarray(digits.test_labels) == 0)
     assert [score.trained_on for score in scores] == ["condensed", "random real"]
     for score in scores:
-        assert score.accuracies.shape == (1, 2)
+        assert score.accuracies.shape == (1, 2, 1)
         np.testing.assert_allclose(score.accuracies, share, rtol=1e-6)
 
 

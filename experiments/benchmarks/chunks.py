@@ -26,7 +26,7 @@ from gm_jax.core.batching import chunked
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.evaluation.coresets import random_real
-from gm_jax.evaluation.protocol import paper_protocol, test_set, train_and_test
+from gm_jax.evaluation.protocol import Trial, paper_protocol, test_set, train_and_test
 from gm_jax.nn import platforms
 
 MODULE = "experiments.benchmarks.chunks"
@@ -99,12 +99,15 @@ def networks_program(
 ) -> Program:
     """Training and test of `number` fresh networks on random real images, `chunk` at a time."""
     network = build_network(config, dataset)
-    protocol = paper_protocol(dataset, platforms.defaults().microbatch)._replace(epochs=epochs)
+    microbatch = platforms.defaults().microbatch
+    protocol = paper_protocol(dataset)._replace(epochs=epochs, microbatch=microbatch)
     keys = jax.random.split(jax.random.key(0), number)
     arguments = (*random_real(keys[0], dataset.train, config.ipc), *test_set(dataset))
 
     def every(keys, *arguments):
-        of_key = lambda key: train_and_test(key, network, protocol, *arguments)
+        x, y, test_x, test_y = arguments
+        trial = Trial(network, protocol, test_x, test_y)
+        of_key = lambda key: train_and_test(key, trial, x, y)
         return chunked(of_key, chunk)(keys)
 
     compiled = jax.jit(every).lower(keys, *arguments).compile()

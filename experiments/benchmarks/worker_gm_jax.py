@@ -98,7 +98,8 @@ def _real_gradients(setup: Setup) -> Work:
 def _match(setup: Setup) -> Work:
     method, images = setup.method, setup.images
     real_signals = jax.tree.map(lambda p: noise(CLASSES, *p.shape), setup.network.params)
-    match = functools.partial(method.schemes[0].objective, method.distance, CLASSES)
+    place = iteration.place(method, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    match = functools.partial(method.schemes[0].objective, place, method.distance, CLASSES)
     groups = Batch(images, class_labels(images))
     function = functools.partial(iteration.match_signals, method, match)
     return function, (setup.network, real_signals, groups)
@@ -108,7 +109,7 @@ def _inner_epoch(setup: Setup, key: jax.Array) -> Work:
     method = setup.method
     optimiser = method.network_optimiser(method.network_lr)
     epoch = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
-    return epoch, (key, setup.network, *_all_images(setup.images))
+    return epoch, (training.EpochKeys(key, key), setup.network, Batch(*_all_images(setup.images)))
 
 
 def _evaluation(setup: Setup, key: jax.Array) -> Work:
@@ -116,8 +117,9 @@ def _evaluation(setup: Setup, key: jax.Array) -> Work:
     test = noise(TEST_IMAGES, *setup.data.image_shape)
     test_labels = jnp.arange(TEST_IMAGES, dtype=jnp.int32) % CLASSES
 
-    def train_and_test(key, *sets):
-        return protocol.train_and_test(key, setup.method.network, how, *sets)
+    def train_and_test(key, x, y, test_x, test_y):
+        trial = protocol.Trial(setup.method.network, how, test_x, test_y)
+        return protocol.train_and_test(key, trial, x, y)[-1]
 
     return train_and_test, (key, *_all_images(setup.images), test, test_labels)
 

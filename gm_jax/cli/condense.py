@@ -27,6 +27,7 @@ from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.recipes import RecipeName
 from gm_jax.storage import checkpoints, files, pictures, run_folder
 from gm_jax.variants import VariantRecord, describe_named, load_variant
 
@@ -44,6 +45,9 @@ class Condense:
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path
     """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
+    recipe: RecipeName | None = None
+    """A published method, whose settings become the defaults of all others; `--recipe NAME --help`
+    shows them. best is what our own measurements recommend."""
     variant: str | None = None
     """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
     module is looked for in the current folder too."""
@@ -125,7 +129,7 @@ def _prepare(command: Condense) -> Run:
     if not pictures.can_draw():
         say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
     record = None if name is None else describe_named(name)
-    about = run_folder.describe(config, dataset, record)
+    about = run_folder.describe(config, dataset, record, command.recipe)
     return Run(command.out, config, dataset, variant, about)
 
 

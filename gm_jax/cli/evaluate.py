@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from gm_jax import api, checks
+from gm_jax import checks, scoring
 from gm_jax.cli.terminal import RunFolder, progress, say
 from gm_jax.condensed import Condensed
 from gm_jax.config import Evaluation
@@ -17,6 +17,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Protocol
+from gm_jax.evaluation.scores import Scores
 from gm_jax.storage import files, provenance, pt_file, run_folder
 from gm_jax.variants import describe_named, load_variant
 
@@ -43,12 +44,12 @@ def evaluate(command: Evaluate) -> None:
     checks.check(command)
     condensed, dataset = _read(command)
     variant, settings = _variant(command, condensed), command.settings
-    api.check_evaluation(condensed, dataset, settings)
+    scoring.check_evaluation(condensed, dataset, settings)
     with (
         _results_file(command.run) as results_path,
-        progress(api.networks_to_train(condensed, settings), "network") as bar,
+        progress(scoring.networks_to_train(condensed, settings), "network") as bar,
     ):
-        scores = api.evaluate(condensed, dataset, settings, variant, bar.update)
+        scores = scoring.evaluate(condensed, dataset, settings, variant, bar.update)
         ran: dict[str, Any] = {
             "protocol": settings.protocol,
             "count": settings.count,
@@ -60,19 +61,24 @@ def evaluate(command: Evaluate) -> None:
     _print_scores(scores)
 
 
-def results(scores: list[api.Score]) -> dict[str, Any]:
+def results(scores: list[scoring.Score]) -> dict[str, Any]:
     """What evaluation.json holds: by network and by what it was trained on."""
     found: dict[str, Any] = {}
     for score in scores:
         of_network = found.setdefault(score.network, {"protocol": _protocol(score.protocol)})
-        accuracies = {"accuracies": score.accuracies.tolist()}
+        accuracies: dict[str, Any] = {"accuracies": score.accuracies[..., -1].tolist()}
+        if score.accuracies.shape[-1] > 1:
+            accuracies["best_on_test_images"] = score.best._asdict()
+            accuracies["accuracies_of_all_tests"] = score.accuracies.tolist()
+        if score.fair is not None:
+            accuracies["scores"] = score.fair._asdict()
         of_network[score.trained_on] = accuracies | score.summary._asdict()
     return found
 
 
 def _protocol(protocol: Protocol) -> dict[str, Any]:
-    augment = None if protocol.augment is None else protocol.augment.__name__
-    return protocol._asdict() | {"augment": augment}
+    drops = {int(share * protocol.epochs): factor for share, factor in protocol.drops}
+    return protocol._asdict() | {"augment": protocol.augment is not None, "drops": drops}
 
 
 def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
@@ -139,13 +145,26 @@ def _compare(run: Path, condensed: Condensed, dataset: Dataset) -> None:
         )
 
 
-def _print_scores(scores: list[api.Score]) -> None:
+def _print_scores(scores: list[scoring.Score]) -> None:
     wide = 2 + max(len(score.trained_on) for score in scores)
     long = max(10, 2 + max(len(score.network) for score in scores))
     print(f"{'network':{long}}{'trained on':{wide}}{'test accuracy, %':20}{'sets x networks'}")
     for score in scores:
-        sets, networks = score.accuracies.shape
+        sets, networks, _ = score.accuracies.shape
         shown = f"{score.summary.mean:.1f} +- {score.summary.std:.1f}"
         print(f"{score.network:{long}}{score.trained_on:{wide}}{shown:20}{sets} x {networks}")
     epochs = scores[0].protocol.epochs
     print(f"{epochs} epochs; +- is one standard deviation over all networks")
+    for score in scores:
+        name, tests = f"{score.network}, {score.trained_on}", score.accuracies.shape[-1]
+        if tests > 1:
+            best = f"{score.best.mean:.1f} +- {score.best.std:.1f}"
+            print(f"{name}: {best} at the best of {tests} tests, chosen on the test images")
+        if score.fair is not None:
+            fair = ", ".join(f"{part.upper()} {value:.3f}" for part, value in _shown(score.fair))
+            print(f"{name}: {fair} (lower HLR, higher others are better)")
+
+
+def _shown(fair: Scores) -> list[tuple[str, float]]:
+    """DD-Ranking's four scores, by name."""
+    return [(part, getattr(fair, part)) for part in ("hlr", "ior", "lrs", "ars")]

@@ -3,6 +3,7 @@
 Status 0 only if the work was done; 2 for a user's mistake; 130 and 143 if a signal stopped it.
 """
 
+import argparse
 import contextlib
 import io
 import re
@@ -10,7 +11,8 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import jax
 import tyro
@@ -20,19 +22,38 @@ from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
 from gm_jax.cli.export import Export, Show, export, show
 from gm_jax.cli.terminal import notices, say
+from gm_jax.config import Config
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.recipes import RecipeName, recipe
 
-Command = (
-    Annotated[Condense, tyro.conf.subcommand("condense")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+OTHER_COMMANDS = (
+    Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 
+def commands(arguments: Sequence[str]) -> Any:
+    """The commands, `condense` with the defaults of the recipe that the arguments name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe", choices=get_args(RecipeName))
+    parser.add_argument("--dataset", default=Config.dataset)
+    parser.add_argument("--ipc", type=int, default=Config.ipc)
+    parser.add_argument("--factor", type=int)
+    condense_with: Any = {}
+    with contextlib.suppress(argparse.ArgumentError):  # of which tyro will complain
+        named, _ = parser.parse_known_args(arguments)
+        if named.recipe is not None:
+            config = recipe(named.recipe, named.dataset, named.ipc, named.factor)
+            defaults = Condense(config, Path(), recipe=named.recipe)
+            object.__setattr__(defaults, "out", tyro.MISSING)  # it stays required
+            condense_with = {"default": defaults}
+    return Annotated[Condense, tyro.conf.subcommand("condense", **condense_with)] | OTHER_COMMANDS
+
+
 def parse(
-    arguments: Sequence[str] | None,
-    command: Any = Command,
+    arguments: Sequence[str],
+    command: Any = None,
     prog: str = "gm-jax",
     description: str = "Condense image data sets by gradient matching, in JAX.",
 ) -> Any:
@@ -41,7 +62,7 @@ def parse(
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                command,
+                commands(arguments) if command is None else command,
                 prog=prog,
                 description=description,
                 args=arguments,

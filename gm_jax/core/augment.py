@@ -17,11 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gm_jax.data.images import Labels
+from gm_jax.data.images import Batch, Labels
 from gm_jax.errors import UserError
 
 Augment = Callable[[Key[Array, ""], Float[Array, "n h w channel"]], Float[Array, "n h w channel"]]
 """`(key, images) -> images`, the same change for the same key."""
+
+TrainingAugment = Callable[[Key[Array, ""], Batch], Batch]
+"""`(key, batch) -> batch`, a random change of what a network trains on, labels included."""
 
 Image = Float[Array, "h w channel"]
 Number = Float[Array, ""]
@@ -323,6 +326,11 @@ def _augment(plan: Plan, of_batch: Callable) -> Augment:
     return augment
 
 
+def for_training(augment: Augment) -> TrainingAugment:
+    """The change of images as one of batches, which leaves the labels as they are."""
+    return lambda key, batch: batch._replace(x=augment(key, batch.x))
+
+
 # --- cutmix ---------------------------------------------------------------------------------------
 
 
@@ -346,7 +354,8 @@ class Mixed(NamedTuple):
     def distribution(self, classes: int) -> Float[Array, "n classes"]:
         """The labels y [n] as distributions, of which the cross-entropy is the same loss."""
         y, partner = (jax.nn.one_hot(y, classes) for y in (self.y, self.partner_y))
-        return self.ratio * y + (1 - self.ratio) * partner
+        there = (self.y >= 0)[:, None]
+        return jnp.where(there, self.ratio * y + (1 - self.ratio) * partner, 0)
 
 
 def cutmix(
@@ -375,6 +384,17 @@ def cutmix(
     partner = jax.random.permutation(order, n)
     ratio = 1 - jnp.mean(mask.astype(x.dtype))
     return Mixed(jnp.where(mask[None], x[partner], x), y, y[partner], ratio)
+
+
+def then_cutmix(augment: TrainingAugment, classes: int, probability: float) -> TrainingAugment:
+    """`augment`, then cutmix with a probability: the labels become distributions over classes."""
+
+    def change(key, batch):
+        augment_key, cutmix_key = jax.random.split(key)
+        mixed = cutmix(cutmix_key, *augment(augment_key, batch), probability)
+        return Batch(mixed.x, mixed.distribution(classes))
+
+    return change
 
 
 def cutmix_box(

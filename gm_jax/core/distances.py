@@ -72,6 +72,39 @@ def l1(a: Tree, b: Tree) -> Float[Array, ""]:
     return _sum_rows(lambda a, b: jnp.sum(jnp.abs(a - b), 0), a, b)
 
 
+def orthogonal(a: Tree, b: Tree) -> Float[Array, ""]:
+    """sum_tensors ||Q(a) - Q(b)||^2 / 2, Q(U S V^T) = U V^T of a tensor's rows: direction alone.
+
+    All singular values are set to 1, as in orthogonal gradient matching (OGM, CVPR 2026).  Of a
+    tensor with one row it is 1 - cos(a, b).
+
+    Q is computed by `NEWTON_SCHULZ_STEPS` steps of X <- 1.5 X - 0.5 X X^T X from X = a / ||a||, a
+    polynomial of a / ||a||: differentiable to any order, equal singular values included, where the
+    derivatives of an SVD are not.  Singular values below about 1 % of ||a|| do not reach 1, and
+    those that are 0 stay 0.
+    """
+
+    def of_rows(a, b):
+        return jnp.sum((_orthogonalised(a) - _orthogonalised(b)) ** 2, 0) / 2
+
+    return _sum_rows(of_rows, a, b)
+
+
+NEWTON_SCHULZ_STEPS = 12
+"""A singular value of s grows by a half a step while it is small: 0.01 * 1.5^12 = 1.3."""
+
+
+def _orthogonalised(a: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
+    """U V^T of a = U S V^T, singular values far below the largest excepted; 0 of 0."""
+    length = _safe_sqrt(jnp.sum(a * a))
+    x = a / jnp.where(_is_zero(length**2), 1, length)
+    wide = x if len(a) <= a.shape[1] else x.T
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)
+        wide = 1.5 * wide - 0.5 * jnp.matmul(gram, wide, precision=jax.lax.Precision.HIGHEST)
+    return wide if len(a) <= a.shape[1] else wide.T
+
+
 def mse_global(a: Tree, b: Tree) -> Float[Array, ""]:
     """||a - b||^2 of the whole flattened gradients, one-dimensional tensors included."""
     return _sum_leaves(lambda a, b: jnp.sum((a - b) ** 2), a, b)
@@ -156,6 +189,7 @@ DISTANCES: dict[str, Distance] = {
     "l2": l2,
     "sqsum": sqsum,
     "l1": l1,
+    "orthogonal": orthogonal,
     "mse-global": mse_global,
     "cosine-global": cosine_global,
 }

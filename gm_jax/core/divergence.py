@@ -16,7 +16,8 @@ from gm_jax.core.iteration import (
     step_keys,
     synthetic_groups,
 )
-from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
+from gm_jax.core.method import IterationInfo, Method, State, StepState
+from gm_jax.core.objectives import Place
 from gm_jax.data.images import ClassImages
 
 EXPLODED = 1e6
@@ -93,7 +94,7 @@ def _first(
     weight = 1 if method.inter_weight is None else method.inter_weight
 
     def part_of(a, b):
-        return getattr(scheme.objective(method.distance, weight, [a], [b]), part)
+        return getattr(scheme.objective(at, method.distance, weight, [a], [b]), part)
 
     losses = jax.tree.map(part_of, synthetic, real)
     by_weight = part == "inter" and not exploded and not _not_finite(synthetic)

@@ -5,10 +5,8 @@ An inner epoch is one pass over `(key, data, images) -> batch`, called with a ke
 
 from collections.abc import Callable
 
-import jax
 from jaxtyping import Array, Float, Key
 
-from gm_jax.core.augment import Augment
 from gm_jax.core.schemes import class_labels
 from gm_jax.data.drawing import draw_mixed
 from gm_jax.data.images import Batch, ClassImages
@@ -21,17 +19,6 @@ def synthetic(
 ) -> Batch:
     """All synthetic images, decoded: the paper's, and DC's (arXiv 2006.05929)."""
     return Batch(images.reshape(-1, *images.shape[2:]), class_labels(images).reshape(-1))
-
-
-def augmented(inner_data: InnerData, augment: Augment) -> InnerData:
-    """The same images, changed at random, anew in each inner epoch."""
-
-    def draw(key, data, images):
-        data_key, augment_key = jax.random.split(key)
-        batch = inner_data(data_key, data, images)
-        return batch._replace(x=augment(augment_key, batch.x))
-
-    return draw
 
 
 def real(count: int) -> InnerData:

@@ -14,11 +14,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gm_jax.core.batching import chunked, microbatched, microbatched_pullback, per_class
-from gm_jax.core.method import IterationInfo, Method, Place, State, StepState
-from gm_jax.core.objectives import MatchInfo
+from gm_jax.core.method import IterationInfo, Method, State, StepState
+from gm_jax.core.objectives import MatchInfo, Place
 from gm_jax.core.schemes import Scheme
 from gm_jax.core.signals import Model, cross_entropy, pullback
-from gm_jax.core.training import NetworkState, epoch, start
+from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
 from gm_jax.data.drawing import draw_classes, draw_mixed
 from gm_jax.data.images import Batch, ClassImages
 
@@ -37,6 +37,7 @@ class StepKeys(NamedTuple):
         validation: of the real images that the step rule looks at.
         epochs: of the order of images; the number of the inner epoch is folded in.
         inner_data: of what the network trains on; the number of the inner epoch is folded in.
+        inner_augment: of its random changes; the number of the inner epoch is folded in.
     """
 
     real: Key[Array, ""]
@@ -46,6 +47,7 @@ class StepKeys(NamedTuple):
     validation: Key[Array, ""]
     epochs: Key[Array, ""]
     inner_data: Key[Array, ""]
+    inner_augment: Key[Array, ""]
 
 
 def step_keys(key: Key[Array, ""]) -> StepKeys:
@@ -53,7 +55,8 @@ def step_keys(key: Key[Array, ""]) -> StepKeys:
     match, stats, inner = jax.random.split(key, 3)
     real, synthetic, augment = jax.random.split(match, 3)
     validation, epochs, inner_data = jax.random.split(inner, 3)
-    return StepKeys(real, synthetic, augment, stats, validation, epochs, inner_data)
+    inner_data, inner_augment = jax.random.split(inner_data)
+    return StepKeys(real, synthetic, augment, stats, validation, epochs, inner_data, inner_augment)
 
 
 def init(method: Method, images: Float[Array, "C ipc *shape"]) -> State:
@@ -145,7 +148,8 @@ def outer_step(
     """
     keys = step_keys(key)
     network = refresh_stats(method, keys.stats, data, state.network)
-    matches = [functools.partial(match_images, method, scheme, keys) for scheme in method.schemes]
+    match = functools.partial(match_images, method, place, keys)
+    matches = [functools.partial(match, scheme) for scheme in method.schemes]
     turn = place.iteration % len(matches)
     info, gradient = jax.lax.switch(turn, matches, data, network, state.images)
     optimiser = method.image_optimiser(method.image_lr)
@@ -167,8 +171,9 @@ def outer_step(
 
 def match_images(
     method: Method,
-    scheme: Scheme,
+    place: Place,
     keys: StepKeys,
+    scheme: Scheme,
     data: ClassImages,
     network: NetworkState,
     images: Float[Array, "C ipc *shape"],
@@ -176,8 +181,10 @@ def match_images(
     """The matching loss of freshly drawn real images, and its gradient by what is learned.
 
     Args:
-        method, scheme: the equations.
+        method: the equations.
+        place: where the outer step stands.
         keys: of the draws.
+        scheme: which images are matched.
         data: the real images.
         network: stays as it is.
         images: what is learned.
@@ -192,7 +199,7 @@ def match_images(
 
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
     weight = len(images) if method.inter_weight is None else method.inter_weight
-    match = functools.partial(scheme.objective, method.distance, weight)
+    match = functools.partial(scheme.objective, place, method.distance, weight)
     info, gradient = match_signals(method, match, network, real_signals, Batch(x, y))
     return info, to_images(gradient)[0]
 
@@ -287,7 +294,9 @@ def inner_loop(
     """
     decoded = method.parametrisation.decode(images)
     optimiser = method.network_optimiser(method.network_lr)
-    train = epoch(method.network, optimiser, method.batch_train, method.microbatch)
+    train = epoch(
+        method.network, optimiser, method.batch_train, method.microbatch, method.inner_augment
+    )
     validation = draw_mixed(keys.validation, data, method.batch_validation)
 
     def validation_loss(state):
@@ -300,7 +309,8 @@ def inner_loop(
         state, rule_state = carry
         fold = lambda key: jax.random.fold_in(key, rule_state.epochs)
         batch = method.inner_data(fold(keys.inner_data), data, decoded)
-        state, _ = train(fold(keys.epochs), state, batch.x, batch.y)
+        epoch_keys = EpochKeys(fold(keys.epochs), fold(keys.inner_augment))
+        state, _ = train(epoch_keys, state, batch)
         return state, method.step_rule.update(rule_state, lambda: validation_loss(state))
 
     rule_state = method.step_rule.init(step, lambda: validation_loss(network))

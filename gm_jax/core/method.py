@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from gm_jax.core.augment import Augment
+from gm_jax.core.augment import Augment, TrainingAugment
 from gm_jax.core.distances import Distance, cosine_l2
 from gm_jax.core.inner_data import InnerData, synthetic
 from gm_jax.core.objectives import MatchInfo
@@ -48,6 +48,8 @@ class Method(NamedTuple):
         augment: `(key, x [n, h, w, channel]) -> x`, a random change of the images of a group before
             they are matched: with one key for the real and the synthetic ones; or `None`.
         inner_data: what the network trains on between outer steps: the synthetic images by default.
+        inner_augment: `(key, batch) -> batch`, a random change of every batch that the network
+            trains on between outer steps; or `None`.
         image_lr: learning rate of the images.
         network_lr: learning rate of the network in the inner epochs.
         image_optimiser: of the images; its state lasts for the whole run.
@@ -68,6 +70,7 @@ class Method(NamedTuple):
     parametrisation: Parametrisation = pixels
     augment: Augment | None = None
     inner_data: InnerData = synthetic
+    inner_augment: TrainingAugment | None = None
     image_lr: Float[Array, ""] | float = 0.1
     network_lr: Float[Array, ""] | float = 0.01
     image_optimiser: Optimiser = momentum_sgd
@@ -114,20 +117,6 @@ class StepState(NamedTuple):
     images: Float[Array, "..."]
     optimiser: Any
     network: NetworkState
-
-
-class Place(NamedTuple):
-    """Where in a run an outer step stands.
-
-    Attributes:
-        iteration: from 0, int32 scalar.
-        step: the outer step of this iteration, from 0, int32 scalar.
-        last: whether it is the last one, which no inner epochs follow.
-    """
-
-    iteration: Int[Array, ""]
-    step: Int[Array, ""]
-    last: Bool[Array, ""]
 
 
 class IterationInfo(NamedTuple):

@@ -1,8 +1,8 @@
 """Objectives: the matching loss of all groups' signals, and its parts (arXiv 2208.00311, sec. 3.1).
 
-An objective is `(distance, inter_weight, gS, gT) -> MatchInfo` of two pytrees of signals
-`[G, ...]`, of the synthetic and of the real images.  G is the number of classes C, or 1 for mixed
-classes.
+An objective is `(place, distance, inter_weight, gS, gT) -> MatchInfo`: of where in a run an outer
+step stands, and of two pytrees of signals `[G, ...]`, those of the synthetic and those of the real
+images.  G is the number of classes C, or 1 for mixed classes.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gm_jax.core.distances import Distance
 from gm_jax.core.signals import class_mean
 
 Tree = Any
 Weight = Float[Array, ""] | float | int
+
+
+class Place(NamedTuple):
+    """Where in a run an outer step stands.
+
+    Attributes:
+        iteration: from 0, int32 scalar.
+        step: the outer step of this iteration, from 0, int32 scalar.
+        last: whether it is the last one, which no inner epochs follow.
+    """
+
+    iteration: Int[Array, ""]
+    step: Int[Array, ""]
+    last: Bool[Array, ""]
 
 
 class MatchInfo(NamedTuple):
@@ -33,10 +47,12 @@ class MatchInfo(NamedTuple):
     inter: Float[Array, "*outer_steps"]
 
 
-Objective = Callable[[Distance, Weight, Tree, Tree], MatchInfo]
+Objective = Callable[[Place, Distance, Weight, Tree, Tree], MatchInfo]
 
 
-def within(distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree) -> MatchInfo:
+def within(
+    place: Place, distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
+) -> MatchInfo:
     """loss = sum_c D(gS_c, gT_c): each class by itself, the DC baseline (arXiv 2006.05929).
 
     `inter` is reported and not minimised.
@@ -46,20 +62,37 @@ def within(distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
     return MatchInfo(loss, loss, inter_weight * distance(reported, class_mean(real)))
 
 
-def across(distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree) -> MatchInfo:
+def across(
+    place: Place, distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
+) -> MatchInfo:
     """loss = w D(mean_c gS_c, mean_c gT_c): across classes alone."""
     loss = inter_weight * distance(class_mean(synthetic), class_mean(real))
     return MatchInfo(loss, jnp.zeros_like(loss), loss)
 
 
 def within_and_across(
-    distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
+    place: Place, distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
 ) -> MatchInfo:
     """loss = sum_c D(gS_c, gT_c) + w D(mean_c gS_c, mean_c gT_c): multi-level, the paper's."""
     # one map over C + 1 signals, the last one their mean: half the code to compile
     distances = jax.vmap(distance)(_with_mean(synthetic), _with_mean(real))
     intra, inter = jnp.sum(distances[:-1]), inter_weight * distances[-1]
     return MatchInfo(intra + inter, intra, inter)
+
+
+def within_then_across(iterations: int, steps: int) -> Objective:
+    """`within` at first, then `across`: DCC's warm-up (Lee et al., 2022, arXiv 2202.02916).
+
+    Each class by itself in the first `steps` outer steps of the first `iterations` iterations;
+    across classes in all others.  The published program has 250 and 10, and weight 1.
+    """
+
+    def objective(place, distance, inter_weight, synthetic, real):
+        info = within_and_across(place, distance, inter_weight, synthetic, real)
+        early = (place.iteration < iterations) & (place.step < steps)
+        return info._replace(loss=jnp.where(early, info.intra, info.inter))
+
+    return objective
 
 
 def _with_mean(signals: Tree) -> Tree:

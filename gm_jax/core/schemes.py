@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gm_jax.core.objectives import Objective, across, within, within_and_across
+from gm_jax.core.objectives import (
+    Objective,
+    across,
+    within,
+    within_and_across,
+    within_then_across,
+)
 from gm_jax.data.drawing import draw_classes, draw_mixed
 from gm_jax.data.images import Batch, ClassImages
 
@@ -45,6 +51,23 @@ def multi_level(batch_real: int = 256, batch_synthetic: int | None = None) -> Sc
         batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
     """
     return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), within_and_across)
+
+
+def warm_up(
+    batch_real: int = 256,
+    batch_synthetic: int | None = None,
+    iterations: int = 250,
+    steps: int = 10,
+) -> Scheme:
+    """Each class by itself at first, their mean later: DCC's (arXiv 2202.02916).
+
+    Args:
+        batch_real: real images of a class.
+        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
+        iterations, steps: of the warm-up; see `objectives.within_then_across`.
+    """
+    objective = within_then_across(iterations, steps)
+    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), objective)
 
 
 def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:

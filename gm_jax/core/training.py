@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
+from gm_jax.core.augment import TrainingAugment
 from gm_jax.core.batching import microbatched
 from gm_jax.core.signals import cross_entropy
-from gm_jax.data.images import Labels
+from gm_jax.data.images import Batch
 from gm_jax.nn.networks import Network, Params, Stats
 
 
@@ -28,11 +29,20 @@ class NetworkState(NamedTuple):
     optimiser: Any
 
 
-Trainer = Callable[
-    [Key[Array, ""], NetworkState, Float[Array, "n h w c"], Labels],
-    tuple[NetworkState, Float[Array, ""]],
-]
-"""`(key, state, x, y) -> (state, loss)`: one epoch."""
+class EpochKeys(NamedTuple):
+    """The keys of one epoch.
+
+    Attributes:
+        order: of the images.
+        augment: of their random change; the number of the batch is folded in.
+    """
+
+    order: Key[Array, ""]
+    augment: Key[Array, ""]
+
+
+Trainer = Callable[[EpochKeys, NetworkState, Batch], tuple[NetworkState, Float[Array, ""]]]
+"""`(keys, state, images) -> (state, loss)`: one epoch."""
 
 
 def start(
@@ -75,25 +85,45 @@ def epoch(
     optimiser: optax.GradientTransformation,
     batch: int,
     microbatch: int | None,
+    augment: TrainingAugment | None = None,
 ) -> Trainer:
     """One pass over a set in shuffled batches, the last one smaller if it must be.
 
-    Returns:
-        `(key, state, x [n, ...], y [n]) -> (state, mean loss over the images)`.
-    """
-    step = sgd_step(network, optimiser, microbatch)
+    Args:
+        network: what is trained.
+        optimiser: its optimiser.
+        batch: images in a batch.
+        microbatch: images at a time in means over images; `None` takes all at once.
+        augment: the random change of every batch, or `None`.
 
-    def run(key, state, x, y):
-        if len(y) <= batch:
-            return step(state, x, y)
-        order = jax.random.permutation(key, len(y))
-        full = len(y) // batch * batch
-        batches = order[:full].reshape(-1, batch)
-        state, losses = jax.lax.scan(lambda s, i: step(s, x[i], y[i]), state, batches)
+    Returns:
+        `(keys, state, images [n]) -> (state, mean loss over the images)`.
+    """
+    sgd = sgd_step(network, optimiser, microbatch)
+
+    def step(key, state, images):
+        images = images if augment is None else augment(key, images)
+        return sgd(state, images.x, images.y)
+
+    def run(keys, state, images):
+        n = len(images.y)
+        if n <= batch:
+            return step(keys.augment, state, images)
+        order = jax.random.permutation(keys.order, n)
+        full = n // batch
+        augment_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys.augment, jnp.arange(full + 1))
+        take = lambda places: jax.tree.map(lambda part: part[places], images)
+
+        def one(state, of_batch):
+            key, places = of_batch
+            return step(key, state, take(places))
+
+        batches = augment_keys[:full], order[: full * batch].reshape(full, batch)
+        state, losses = jax.lax.scan(one, state, batches)
         total = jnp.sum(losses) * batch
-        if full < len(y):
-            state, loss = step(state, x[order[full:]], y[order[full:]])
-            total = total + loss * (len(y) - full)
-        return state, total / len(y)
+        if n % batch:
+            state, loss = step(augment_keys[full], state, take(order[full * batch :]))
+            total = total + loss * (n % batch)
+        return state, total / n
 
     return run

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gm_jax.data.drawing import draw_classes
@@ -30,6 +31,14 @@ def random_real(key: Key[Array, ""], data: ClassImages, ipc: int) -> Set:
     place = jnp.arange(ipc)
     x, y = x[:, place % drawn], jnp.where((place < drawn)[None], y[:, place % drawn], -1)
     return x.reshape(-1, *x.shape[2:]), y.reshape(-1)
+
+
+def full_set(data: ClassImages) -> Set:
+    """All real images, class after class: what no set of few images is expected to beat."""
+    images, counts = np.asarray(data.images), np.asarray(data.counts)
+    rows = np.concatenate([row[:count] for row, count in zip(images, counts)])
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return normalise(jnp.asarray(rows), data.mean, data.std), jnp.asarray(labels)
 
 
 def select_real(

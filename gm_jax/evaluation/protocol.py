@@ -1,7 +1,8 @@
 """Evaluation: how well fresh networks do that were trained on a small set alone."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,18 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from gm_jax.core.augment import Augment, dsa, per_image
+from gm_jax.core.augment import (
+    DSA_STRATEGIES,
+    TrainingAugment,
+    dsa,
+    for_training,
+    idc,
+    per_image,
+    then_cutmix,
+)
 from gm_jax.core.batching import chunked, microbatched
-from gm_jax.core.training import NetworkState, epoch, start
-from gm_jax.data.images import Dataset, normalise
+from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
+from gm_jax.data.images import Batch, Dataset, normalise
 from gm_jax.evaluation.mnist_augment import crop_scale_rotate
 from gm_jax.nn.networks import Network
 
@@ -21,37 +30,67 @@ class Protocol(NamedTuple):
     """How a network is trained on the set that is evaluated.
 
     Attributes:
-        epochs: passes over the set; the learning rate falls to a tenth at `epochs // 2`.
+        epochs: passes over the set.
         learning_rate: of SGD.
+        drops: pairs of a share of the epochs and a factor, by which the learning rate is multiplied
+            when that share is done.
         momentum: of SGD.
         weight_decay: of SGD, added to the gradient.
         batch: images in a batch.
-        augment: `(key, x) -> x`, applied in every epoch to every image, or `None`.
+        augment: `(key, batch) -> batch`, the random change of every batch, or `None`.
         microbatch: images at a time in sums over images; `None` takes all at once.
     """
 
     epochs: int = 300
     learning_rate: float = 0.01
+    drops: tuple[tuple[Fraction, float], ...] = ((Fraction(1, 2), 0.1),)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch: int = 256
-    augment: Augment | None = None
+    augment: TrainingAugment | None = None
     microbatch: int | None = None
 
 
-def paper_protocol(dataset: Dataset, microbatch: int | None = None) -> Protocol:
-    """The published protocol: 300 epochs as they are; MNIST 1000 with augmentation."""
+def paper_protocol(dataset: Dataset) -> Protocol:
+    """The paper's: 300 epochs as the images are; MNIST 1000 with augmentation."""
     if dataset.handwritten_digits:
-        return Protocol(epochs=1000, augment=crop_scale_rotate, microbatch=microbatch)
-    return Protocol(microbatch=microbatch)
+        return Protocol(epochs=1000, augment=for_training(crop_scale_rotate))
+    return Protocol()
 
 
-def dsa_protocol(strategy: str, microbatch: int | None = None) -> Protocol:
-    """DSA's: 1000 epochs, each image changed by one operation of the strategy (arXiv 2102.08259).
+def dsa_protocol(strategy: str) -> Protocol:
+    """DSA's: 1000 epochs, each batch changed by one operation of the strategy (arXiv 2102.08259).
 
     The published program also clears the momentum where the learning rate falls; this one does not.
     """
-    return Protocol(epochs=1000, augment=per_image(dsa(strategy)), microbatch=microbatch)
+    return Protocol(epochs=1000, augment=for_training(per_image(dsa(strategy))))
+
+
+def idc_protocol(strategy: str, classes: int, cutmix: float) -> Protocol:
+    """IDC's: 1000 epochs in batches of 64, several operations of the strategy, then cutmix.
+
+    The learning rate falls to a fifth after two thirds of the epochs, and again after five sixths
+    (arXiv 2205.14959).
+
+    Args:
+        strategy: operations; see `core.augment.idc`.
+        classes: how many there are.
+        cutmix: its probability for a batch.
+    """
+    augment = for_training(per_image(idc(strategy)))
+    if cutmix:
+        augment = then_cutmix(augment, classes, cutmix)
+    drops = ((Fraction(2, 3), 0.2), (Fraction(5, 6), 0.2))
+    return Protocol(epochs=1000, drops=drops, batch=64, augment=augment)
+
+
+def ddranking_protocol() -> Protocol:
+    """DD-Ranking's for sets with hard labels: DSA's, with all six operations on every data set.
+
+    As its configuration files have it (NUS-HPC-AI-Lab/DD-Ranking, DSA/CIFAR10).  Its program tunes
+    the learning rate and reports the best epoch, both on the test images; this one does neither.
+    """
+    return dsa_protocol(DSA_STRATEGIES["cifar10"])
 
 
 def train(
@@ -60,24 +99,35 @@ def train(
     protocol: Protocol,
     x: Float[Array, "n h w c"],
     y: Int[Array, " n"],
-) -> tuple[NetworkState, Float[Array, " epochs"]]:
-    """A fresh network trained on `x, y`: its final state, and each epoch's mean loss."""
+    observe: Callable[[NetworkState, Int[Array, ""]], Any] = lambda state, number: (),
+) -> tuple[NetworkState, tuple[Float[Array, " epochs"], Any]]:
+    """A fresh network trained on `x, y`.
+
+    Args:
+        key: of all its draws.
+        network, protocol: what is trained, and how.
+        x, y: images and labels.
+        observe: what else to note after each epoch, from 1: `(state, number) -> pytree`.
+
+    Returns:
+        its final state; each epoch's mean loss, and what was observed, `[epochs, ...]`.
+    """
     network_key, epochs_key = jax.random.split(key)
     optimiser = _optimiser(protocol, len(y))
-    run_epoch = epoch(network, optimiser, protocol.batch, protocol.microbatch)
+    run_epoch = epoch(network, optimiser, protocol.batch, protocol.microbatch, protocol.augment)
 
     def one(state, number):
         augment_key, order_key = jax.random.split(jax.random.fold_in(epochs_key, number))
-        images = x if protocol.augment is None else protocol.augment(augment_key, x)
-        return run_epoch(order_key, state, images, y)
+        state, loss = run_epoch(EpochKeys(order_key, augment_key), state, Batch(x, y))
+        return state, (loss, observe(state, number + 1))
 
     return jax.lax.scan(one, start(network_key, network, optimiser), jnp.arange(protocol.epochs))
 
 
 def _optimiser(protocol: Protocol, images: int) -> optax.GradientTransformation:
     steps_per_epoch = -(-images // protocol.batch)
-    halfway = protocol.epochs // 2 * steps_per_epoch
-    rate = optax.piecewise_constant_schedule(protocol.learning_rate, {halfway: 0.1})
+    drops = {int(share * protocol.epochs) * steps_per_epoch: by for share, by in protocol.drops}
+    rate = optax.piecewise_constant_schedule(protocol.learning_rate, drops)
     return optax.chain(
         optax.add_decayed_weights(protocol.weight_decay), optax.sgd(rate, protocol.momentum)
     )
@@ -99,18 +149,41 @@ def accuracy(
     return microbatched(share, microbatch)(state.params, x, y)
 
 
+class Trial(NamedTuple):
+    """What is done with each set that is evaluated.
+
+    Attributes:
+        network: what is trained.
+        protocol: how.
+        test_x: normalised images to test on, float `[m, height, width, channel]`.
+        test_y: their labels, int32 `[m]`.
+        tests: how often it is tested, at equal numbers of epochs; the last time is the end.
+    """
+
+    network: Network
+    protocol: Protocol
+    test_x: Float[Array, "m h w c"]
+    test_y: Int[Array, " m"]
+    tests: int = 1
+
+
 def train_and_test(
-    key: Key[Array, ""],
-    network: Network,
-    protocol: Protocol,
-    x: Float[Array, "n h w c"],
-    y: Int[Array, " n"],
-    test_x: Float[Array, "m h w c"],
-    test_y: Int[Array, " m"],
-) -> Float[Array, ""]:
-    """Test accuracy, 0..1, of a fresh network trained on `x, y`."""
-    state, _ = train(key, network, protocol, x, y)
-    return accuracy(network, state, test_x, test_y, protocol.microbatch)
+    key: Key[Array, ""], trial: Trial, x: Float[Array, "n h w c"], y: Int[Array, " n"]
+) -> Float[Array, " tests"]:
+    """Test accuracies, 0..1, of a fresh network trained on `x, y`: the last one is the final."""
+    network, protocol, epochs = trial.network, trial.protocol, trial.protocol.epochs
+    test = lambda state: accuracy(network, state, trial.test_x, trial.test_y, protocol.microbatch)
+    early = np.array([epochs * i // trial.tests for i in range(1, trial.tests)], int)
+
+    def observe(state, number):
+        if not early.size:
+            return ()
+        due = jnp.any(number == jnp.asarray(early))
+        return jax.lax.cond(due, test, lambda state: jnp.zeros(()), state)
+
+    state, (_, found) = train(key, network, protocol, x, y, observe)
+    before = found[early - 1] if early.size else jnp.zeros(0)
+    return jnp.append(before, test(state))
 
 
 def test_set(dataset: Dataset) -> tuple[Float[Array, "m h w c"], Int[Array, " m"]]:
@@ -135,24 +208,21 @@ class LabelledSets(NamedTuple):
 
 def evaluate_sets(
     key: Key[Array, ""],
-    network: Network,
-    protocol: Protocol,
+    trial: Trial,
     sets: LabelledSets,
-    test: tuple[Float[Array, "m h w c"], Int[Array, " m"]],
     count: int,
     chunk: int | None = 1,
     log: Callable[[], None] = lambda: None,
     first: int = 0,
-) -> Float[np.ndarray, "sets count"]:
+) -> Float[np.ndarray, "sets count tests"]:
     """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
 
     One compiled program, called once: training, augmentation and test of all networks.
 
     Args:
         key: of the networks.
-        network, protocol: what is trained, and how.
+        trial: what is trained, how, and what it is tested on.
         sets: what networks are trained on.
-        test: images and labels to test on.
         count: networks for each set.
         chunk: networks at a time; see `batching.chunked`.
         log: called as each network is done.
@@ -166,18 +236,19 @@ def evaluate_sets(
     )
 
     @jax.jit
-    def program(keys, number, images, labels, test):
+    def program(keys, number, images, labels, test_x, test_y):
+        of_set = trial._replace(test_x=test_x, test_y=test_y)
+
         def one(key, number):
-            x, y = images[number], labels[number]
-            found = train_and_test(key, network, protocol, x, y, *test)
+            found = train_and_test(key, of_set, images[number], labels[number])
             jax.debug.callback(lambda _: log(), found)
             return found
 
         return chunked(one, chunk)(keys, number)
 
-    accuracies = program(keys.reshape(-1), number, images, labels, test)
+    accuracies = program(keys.reshape(-1), number, images, labels, trial.test_x, trial.test_y)
     jax.effects_barrier()  # every call of `log` has returned
-    return np.asarray(accuracies, np.float64).reshape(len(images), count)
+    return np.asarray(accuracies, np.float64).reshape(len(images), count, trial.tests)
 
 
 class Summary(NamedTuple):

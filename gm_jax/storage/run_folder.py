@@ -150,13 +150,15 @@ def write_condensed(folder: Path, condensed: Condensed, about: dict[str, Any]) -
         np.savez_compressed(draft, **arrays)
 
 
-def describe(config: Config, dataset: Dataset, variant: VariantRecord | None) -> dict[str, Any]:
+def describe(
+    config: Config, dataset: Dataset, variant: VariantRecord | None, recipe: str | None = None
+) -> dict[str, Any]:
     """What config.json holds of a run that begins now, in JSON's types.
 
     `continued` gets an entry each time that the run is resumed in another environment.
     """
     about: dict[str, Any] = {"format": FORMAT, "settings": dataclasses.asdict(config)}
-    about |= {"variant": None if variant is None else variant._asdict()}
+    about |= {"recipe": recipe, "variant": None if variant is None else variant._asdict()}
     about |= provenance.environment()
     about |= {"data": provenance.data(dataset), "continued": []}
     return json.loads(json.dumps(about))

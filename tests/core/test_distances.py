@@ -93,3 +93,51 @@ def test_a_zero_row_counts_no_cosine_and_pulls_nowhere():
 @pytest.mark.parametrize("name", DISTANCES)
 def test_equal_gradients_are_no_distance_apart(name):
     assert jnp.allclose(DISTANCES[name](A, A), 0, atol=1e-6)
+
+
+# --- orthogonal -----------------------------------------------------------------------------------
+
+
+def polar_distance(a, b):
+    """||U V^T - U' V'^T||^2 / 2 by numpy's SVD in double precision."""
+
+    def polar(m):
+        u, _, vt = np.linalg.svd(m, full_matrices=False)
+        return u @ vt
+
+    return ((polar(a) - polar(b)) ** 2).sum() / 2
+
+
+def with_singular_values(values, shape, seed):
+    rng = np.random.default_rng(seed)
+    u, _ = np.linalg.qr(rng.standard_normal((shape[0], len(values))))
+    v, _ = np.linalg.qr(rng.standard_normal((shape[1], len(values))))
+    return u * np.array(values) @ v.T
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (3, 3)])
+@pytest.mark.parametrize(
+    "values", [(3.0, 2.0, 1.0), (2.0, 2.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0 + 1e-9, 0.5)]
+)
+def test_orthogonal_is_that_of_an_svd_to_second_order(values, shape, x64):
+    """U V^T is smooth where singular values are equal; the derivatives of an SVD are not.
+
+    Its derivatives are those of difference quotients of the SVD's distance: f' with an error of
+    h^2 = 1e-10, f'' with h^2 + 1e-16 / h^2 at h = 1e-4: 1e-8.
+    """
+    a, b = (with_singular_values(values, shape, seed) for seed in (0, 1))
+    v = np.random.default_rng(2).standard_normal(shape)
+    f = lambda t: distances.orthogonal(jnp.asarray(a) + t * v, jnp.asarray(b))
+    exact = lambda t: polar_distance(a + t * v, b)
+    assert f(0.0) == pytest.approx(exact(0), rel=1e-9)
+    slope, curvature = jax.grad(f)(0.0), jax.grad(jax.grad(f))(0.0)
+    assert slope == pytest.approx((exact(1e-5) - exact(-1e-5)) / 2e-5, rel=1e-6, abs=1e-8)
+    bent = (exact(1e-4) - 2 * exact(0) + exact(-1e-4)) / 1e-8
+    assert curvature == pytest.approx(bent, rel=1e-4, abs=1e-5)
+
+
+def test_orthogonal_of_one_row_is_the_cosine():
+    """And it does not see the length: of (3, 4) and (4, 3) times any number, 1 - 24/25."""
+    a, b = jnp.array([[3.0], [4.0]]), jnp.array([[4.0], [3.0]])
+    assert distances.orthogonal(a, b) == pytest.approx(1 - 24 / 25, abs=1e-6)
+    assert distances.orthogonal(1e-6 * a, 1e6 * b) == pytest.approx(1 - 24 / 25, abs=1e-5)

@@ -21,8 +21,8 @@ from gm_jax.core import distances, iteration, objectives, schemes, step_rules
 from gm_jax.core.batching import microbatched, microbatched_pullback, per_class
 from gm_jax.core.method import Method
 from gm_jax.core.signals import Model, cross_entropy, loss_gradient, pullback
-from gm_jax.core.training import NetworkState, epoch, start
-from gm_jax.data.images import ClassImages
+from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
+from gm_jax.data.images import Batch, ClassImages
 from gm_jax.evaluation.protocol import Protocol, train
 from gm_jax.nn import networks
 from gm_jax.nn.networks import ARCHITECTURES, ConvNet, Network, from_flax
@@ -49,6 +49,8 @@ VARIANTS = {
     "MP": {"pool": POOLINGS["max"]},
     "NP": {"pool": POOLINGS["none"]},
 }
+
+START = objectives.Place(jnp.array(0), jnp.array(0), jnp.array(False))
 
 METRICS = {
     "baseline": distances.cosine,
@@ -178,7 +180,9 @@ def test_matching(file, scheme, metric, precise, tolerance):
         case = matching_case(file, precise)
 
         def loss(signals, real_signals):
-            info = OBJECTIVES[scheme](METRICS[metric], len(case.synthetic), signals, real_signals)
+            info = OBJECTIVES[scheme](
+                START, METRICS[metric], len(case.synthetic), signals, real_signals
+            )
             return info.loss, info
 
         match = jax.jit(jax.value_and_grad(loss, has_aux=True))
@@ -199,8 +203,9 @@ def test_match_images(microbatch, x64):
     case = matching_case("matching_rgb", True)
     scheme = schemes.multi_level()
     method = Method(case.network, (scheme,), step_rules.fixed(0), 1, microbatch=microbatch)
-    info, gradient = jax.jit(functools.partial(iteration.match_images, method, scheme))(
-        iteration.step_keys(jax.random.key(0)),
+    place, keys = START, iteration.step_keys(jax.random.key(0))
+    match = functools.partial(iteration.match_images, method, place, keys, scheme)
+    info, gradient = jax.jit(match)(
         given_images(case.real[0]),
         NetworkState(case.params, {}, None),
         case.synthetic,
@@ -272,10 +277,11 @@ def test_overfit_rule(file, precise, tolerance):
         val_x = golden.images(arrays["val"])
         val_y = jnp.asarray(arrays["val_labels"], jnp.int32)
         loss = lambda state: cross_entropy(network.apply(state.params, {}, val_x), val_y)
+        keys = EpochKeys(jax.random.key(0), jax.random.key(0))
 
         @jax.jit
         def step(state, steps):
-            state, _ = one_epoch(jax.random.key(0), state, x, y)
+            state, _ = one_epoch(keys, state, Batch(x, y))
             return state, rule.update(steps, lambda: loss(state))
 
         state = start(jax.random.key(0), network, optimiser)
@@ -295,7 +301,9 @@ def test_evaluation_training(precise, tolerance):
         network = golden_network(description, width=16)
         protocol = Protocol(epochs=description["epochs"])
         x, y = golden.images(arrays["syn"]), jnp.asarray(arrays["syn_labels"], jnp.int32)
-        state, losses = jax.jit(lambda key: train(key, network, protocol, x, y))(jax.random.key(0))
+        state, (losses, _) = jax.jit(lambda key: train(key, network, protocol, x, y))(
+            jax.random.key(0)
+        )
         assert golden.error(losses, arrays["train_losses"]) < tolerance
         logits = network.apply(state.params, state.stats, golden.images(arrays["test"]))
         assert golden.error(logits, arrays["test_logits"]) < tolerance

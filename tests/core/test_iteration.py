@@ -150,8 +150,9 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
     params, _ = network.init(key)
     images = jax.random.normal(key, (2, 1, 2, 2, 1))
     frozen = NetworkState(params, {}, None)
-    match = functools.partial(iteration.match_images, method, method.schemes[0])
-    info, _ = jax.jit(match)(keys, data, frozen, images)
+    start = iteration.place(method, jnp.array(0), jnp.array(0))
+    match = functools.partial(iteration.match_images, method, start, keys, method.schemes[0])
+    info, _ = jax.jit(match)(data, frozen, images)
     distance = 0.0
     for c in range(2):
         x, y = real[0][c][real[1][c] >= 0], real[1][c][real[1][c] >= 0]

@@ -9,11 +9,13 @@ from gm_jax.build import build_method, start_sets
 from gm_jax.config import Config
 from gm_jax.core import iteration, schemes
 from gm_jax.core.loop import compile_iteration, iterations
+from gm_jax.core.objectives import Place
 from gm_jax.core.signals import cross_entropy
 from gm_jax.core.training import NetworkState
 from gm_jax.data.images import by_class, normalise
 from gm_jax.data.loading import load
 
+START = Place(jnp.array(0), jnp.array(0), jnp.array(False))
 SMALL = Config(dataset="digits", ipc=2, width=8, depth=1, norm="none", batch_real=5, outer_steps=1)
 
 
@@ -73,7 +75,9 @@ def test_the_inter_loss_is_c_times_the_distance_of_the_mixed_batches_gradients()
     scheme = schemes.inter(batch_real=10**6)
     frozen = NetworkState(params, stats, None)
     keys = iteration.step_keys(jax.random.key(0))
-    info, gradient = iteration.match_images(method, scheme, keys, digits.train, frozen, images)
+    info, gradient = iteration.match_images(
+        method, START, keys, scheme, digits.train, frozen, images
+    )
 
     def loss(images):
         x = images.reshape(-1, *digits.image_shape)
@@ -99,7 +103,7 @@ def test_images_that_were_not_drawn_do_not_move():
     images = start_sets(config, digits).state.images[0]
     frozen = NetworkState(*method.network.init(jax.random.key(3)), None)
     keys = iteration.step_keys(jax.random.key(0))
-    _, gradient = iteration.match_images(method, scheme, keys, digits.train, frozen, images)
+    _, gradient = iteration.match_images(method, START, keys, scheme, digits.train, frozen, images)
     assert np.sum(np.any(np.asarray(gradient) != 0, (2, 3, 4))) == 3
 
 

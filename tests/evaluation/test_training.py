@@ -6,11 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.core.training import epoch, sgd_step, start
+from gm_jax.core.augment import then_cutmix
+from gm_jax.core.training import EpochKeys, epoch, sgd_step, start
+from gm_jax.data.images import Batch
 from gm_jax.evaluation.mnist_augment import _resample, crop_scale_rotate
 from gm_jax.evaluation.protocol import (
     LabelledSets,
     Protocol,
+    Trial,
     accuracy,
     evaluate_sets,
     summarise,
@@ -60,7 +63,7 @@ def test_an_epoch_sees_every_image_once_with_a_smaller_last_batch():
     state = start(KEY, network, optimiser)
     whole = sgd_step(network, optimiser, None)(state, x, y)[1]
     for microbatch in (None, 2):
-        _, loss = epoch(network, optimiser, 4, microbatch)(KEY, state, x, y)
+        _, loss = epoch(network, optimiser, 4, microbatch)(EpochKeys(KEY, KEY), state, Batch(x, y))
         assert jnp.allclose(loss, whole, rtol=1e-6)
 
 
@@ -69,7 +72,7 @@ def test_two_gaussians_reach_the_bayes_rate():
     x, y = gaussians(jax.random.key(1), 512)
     test_x, test_y = gaussians(jax.random.key(2), 4000)
     protocol = Protocol(epochs=30)
-    state, losses = train(KEY, linear(), protocol, x, y)
+    state, (losses, _) = train(KEY, linear(), protocol, x, y)
     assert losses.shape == (30,)
     assert losses[-1] < losses[0]
     assert abs(accuracy(linear(), state, test_x, test_y, 64) - 0.9772) < 0.012
@@ -160,13 +163,72 @@ def test_networks_in_any_chunks_are_each_trained_alone(chunk):
     labels = jnp.arange(12).reshape(2, 6) % 3
     test = jax.random.normal(jax.random.key(1), (200, 2, 2, 1)), jnp.arange(200) % 3
     key, done = jax.random.key(2), []
-    found = evaluate_sets(
-        key, network, protocol, LabelledSets(images, labels), test, 3, chunk, lambda: done.append(1)
-    )
+    trial = Trial(network, protocol, *test)
+    sets = LabelledSets(images, labels)
+    found = evaluate_sets(key, trial, sets, 3, chunk, lambda: done.append(1))[..., 0]
     assert len(done) == 6
     for at in range(2):
         keys = jax.random.split(jax.random.fold_in(key, at), 3)
         for number in range(3):
-            alone = train_and_test(keys[number], network, protocol, images[at], labels[at], *test)
+            alone = train_and_test(keys[number], trial, images[at], labels[at])[0]
             assert abs(found[at, number] - alone) < 0.011  # 2 of 200 images on the border
     assert np.ptp(found) > 0.02  # else the comparison above would say nothing
+
+
+# --- random changes while training ----------------------------------------------------------------
+
+
+def test_every_batch_of_an_epoch_is_changed_with_a_key_of_its_own():
+    """Weights follow the images' mean: learning rate 1, loss = <w, x>, 3 batches of 2, one of 1."""
+    network = from_functions(
+        lambda key: {"w": jnp.zeros((4, 2))}, lambda params, x: x.reshape(len(x), -1) @ params["w"]
+    )
+    optimiser, seen = optax.sgd(1.0), []
+
+    def augment(key, batch):
+        seen.append(batch.x.shape)  # at tracing
+        return batch._replace(x=batch.x * 0 + jax.random.uniform(key))
+
+    x, y = gaussians(KEY, 7)
+    train_epoch = epoch(network, optimiser, 2, None, augment)
+    state = start(KEY, network, optimiser)
+    one = train_epoch(EpochKeys(KEY, jax.random.key(1)), state, Batch(x, y))[0].params["w"]
+    assert {shape[0] for shape in seen} == {1, 2}
+    again = train_epoch(EpochKeys(KEY, jax.random.key(1)), state, Batch(x, y))[0].params["w"]
+    assert jnp.all(one == again)
+    other = train_epoch(EpochKeys(KEY, jax.random.key(2)), state, Batch(x, y))[0].params["w"]
+    assert not jnp.allclose(one, other)
+
+
+def test_training_on_cutmix_is_training_on_both_labels():
+    """Half an image of each class, half the loss of each label: the weights stay as they are.
+
+    Two images, 1 and -1 everywhere.  With the box of half of the pixels replaced, both are x and
+    their partners' pixels, and both labels count half.
+    """
+    mixed = then_cutmix(lambda key, batch: batch, 2, 1.0)
+    x = jnp.stack([jnp.ones((8, 8, 1)), -jnp.ones((8, 8, 1))])
+    for seed in range(20):
+        found = mixed(jax.random.key(seed), Batch(x, jnp.array([0, 1])))
+        assert jnp.allclose(found.y.sum(-1), 1)
+        # the label's share is the share of the image's own pixels: (mean + 1) / 2 of the first one
+        assert jnp.allclose(found.y[0, 0], (found.x[0].mean() + 1) / 2, atol=1e-6)
+        assert jnp.allclose(found.y[1, 1], (1 - found.x[1].mean()) / 2, atol=1e-6)
+    padded = mixed(jax.random.key(0), Batch(x, jnp.array([0, -1])))
+    assert jnp.all(padded.y[1] == 0)
+
+
+def test_tests_during_training_are_those_of_networks_that_stop_there():
+    """At the 4th, 8th and 12th of 12 epochs; the drop of the learning rate comes after all."""
+    network = from_functions(
+        lambda key: {"w": jax.random.normal(key, (4, 2))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    x, y = gaussians(KEY, 64)
+    test = gaussians(jax.random.key(2), 400)
+    protocol = Protocol(epochs=12, drops=(), learning_rate=0.03)
+    found = train_and_test(KEY, Trial(network, protocol, *test, 3), x, y)
+    for accuracy_then, epochs in zip(found, (4, 8, 12)):
+        alone = Trial(network, protocol._replace(epochs=epochs), *test)
+        assert accuracy_then == train_and_test(KEY, alone, x, y)[-1]
+    assert len(set(found.tolist())) == 3  # else the comparison would say nothing
