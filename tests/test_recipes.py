@@ -84,6 +84,7 @@ def test_idcs_protocol():
         assert (recipe("idc", "digits", 1, factor).cutmix > 0) == other
 
 
+@pytest.mark.slow
 def test_a_recipe_sets_defaults_that_can_be_overridden(tmp_path):
     """Clamped to black and white, 20 mosaics of 4 images each, another batch than the recipe's."""
     arguments = ["--recipe", "idc", "--dataset", "digits", "--ipc", 2, "--width", 4, "--depth", 1]
@@ -135,6 +136,7 @@ def test_wrong_settings(arguments, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_scores(tmp_path):
     """HLR is the full accuracy less that of the set; IOR and beta compare with random real images.
 

@@ -1,7 +1,7 @@
 """The files that the authors of a set publish, known by what they hold.
 
 A file is good if it is the published one, byte for byte, and also if its contents are the published
-ones: Linux distributions compress files anew, browsers and unpackers leave them uncompressed.
+ones: Linux distributions re-compress files, browsers and unpackers leave them uncompressed.
 """
 
 import gzip
@@ -124,7 +124,7 @@ def unpack(name: str, published: Published, found: Found, out: Path) -> Path:
     Args:
         name: of the set.
         published: the file as it should be.
-        found: the file as it is: as published, compressed anew, or uncompressed.
+        found: the file as it is: as published, re-compressed, or uncompressed.
         out: an existing folder.
 
     Returns:

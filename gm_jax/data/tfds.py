@@ -56,7 +56,7 @@ PATIENCE = 20
 def load(name: str) -> Dataset:
     """The set of that name, from the cache file; the first time it is prepared.
 
-    The files are taken from `downloads/NAME` in the cache folder, as published, compressed anew or
+    The files are taken from `downloads/NAME` in the cache folder, as published, re-compressed or
     uncompressed, or from where Debian's package puts them, or else they are downloaded.
 
     Images of a class are in the builder's order, which is shuffled, always in the same way.  Of

@@ -62,6 +62,7 @@ def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
         assert kind in shown
 
 
+@pytest.mark.slow
 def test_other_networks_are_trained_on_the_images(copy):
     """An architecture and a variant of ConvNet, each with its own rows."""
     names = ["mlp", "convnet:norm=none,depth=1"]

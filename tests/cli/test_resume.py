@@ -67,6 +67,7 @@ def halfway(stopped, tmp_path):
     return shutil.copytree(stopped, tmp_path / "halfway")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(
     unbroken, tmp_path, name, status
@@ -150,7 +151,7 @@ def spoil(path):
 
 
 def test_spoiled_checkpoints_are_passed_over(halfway, unbroken, tmp_path):
-    """Of two checkpoints the last is tried first; with none left, the run is not begun anew."""
+    """Of two checkpoints the last is tried first; with none left, the run is not started again."""
     shutil.copytree(halfway, tmp_path / "foreign")
     spoil(halfway / "checkpoints" / "0000003.npz")
     status, _, err = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
@@ -321,7 +322,7 @@ def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
         assert results(folder / "replaced") == results(unbroken)
 
 
-# --- no room --------------------------------------------------------------------------------------
+# --- disk full ------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -62,6 +62,7 @@ def test_many_synthetic_images_give_a_batch_of_some_and_few_give_all():
         assert y[0].tolist() == [n // 2 for n in numbers]
 
 
+@pytest.mark.slow
 def test_the_inter_loss_is_c_times_the_distance_of_the_mixed_batches_gradients():
     """D = |a - b|^2 of the gradients of all synthetic and all real images, C = 10."""
     digits = load("digits")

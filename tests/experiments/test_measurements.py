@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import command
-from experiments.benchmarks import accelerator, bench, chunks, compile_time
+from experiments.benchmarks import accelerator, bench, chunks, compile_time, levers
 from gm_jax.cli import main as cli
 from gm_jax.config import Config
 
@@ -62,6 +62,7 @@ def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeyp
         (compile_time.main, ["--classes", "0"]),
         (compile_time.main, ["--classes"]),
         (compile_time.main, ["--repeats", "-1"]),
+        (levers.main, ["--ipc", "0"]),
         (chunks.main, ["--numbers", "0"]),
         (chunks.main, ["--dataset", "mnist6k"]),
         (accelerator.main, ["--skip", "nonsense"]),
@@ -89,3 +90,12 @@ def test_chunks_prints_a_row_for_each_program(capsys):
     expected = [("1", "1", "1"), ("1", "2", "1"), ("1", "2", "2")]
     for kind in ("sets", "networks"):
         assert [place[1:] for place in places if place[0] == kind] == expected
+
+
+@pytest.mark.slow
+def test_levers_print_a_row_each(capsys, monkeypatch):
+    monkeypatch.setattr(levers, "LEVERS", {k: levers.LEVERS[k] for k in ("plain", "warm-up")})
+    assert levers.main("--ipc 1 --batch-real 2 --repeats 1".split()) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 1 |")]
+    assert [row.split(" | ")[1] for row in rows] == ["plain", "warm-up"]
+    assert rows[0].split(" | ")[3] == "1.00"

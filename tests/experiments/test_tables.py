@@ -14,6 +14,7 @@ from experiments import (
     command,
     figure_gradient_gap,
     figure_step_rules,
+    recipes,
     rivals,
     sweep,
     table1_levels,
@@ -89,6 +90,7 @@ def _written(scale, name):
     return (scale.folder / "cells" / name / "config.json").stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_run_again_and_unfinished_ones_are(copy):
     scale, cells, before = copy
     cells, before = [cells[0], cells[2]], [before[0], before[2]]
@@ -101,6 +103,7 @@ def test_finished_cells_are_not_run_again_and_unfinished_ones_are(copy):
         assert np.array_equal(one.accuracies, two.accuracies)
 
 
+@pytest.mark.slow
 def test_a_cell_that_diverges_is_shown_and_the_next_one_is_run(swept, capsys):
     _, _, found = swept
     assert [one.row for one in found] == ["plain", "diverges", "manhattan"]
@@ -109,6 +112,7 @@ def test_a_cell_that_diverges_is_shown_and_the_next_one_is_run(swept, capsys):
     assert np.isnan(found[1].summary.mean)
 
 
+@pytest.mark.slow
 def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
     """Its images differ from those without it; the CSV names it."""
     folder, _, found = swept
@@ -122,6 +126,7 @@ def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
     assert [row["variant"] for row in rows_of(tmp_path / "a.csv")] == ["", "", VARIANT]
 
 
+@pytest.mark.slow
 def test_a_variant_that_has_changed_is_refused_by_name(copy, research):
     scale, cells, _ = copy
     try:
@@ -140,6 +145,7 @@ def test_a_table_of_variants_has_a_cell_for_each():
     assert (own.row, own.variant, own.config) == (VARIANT, VARIANT, sweep.config(scale))
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_settings_is_refused_by_name(copy):
     scale, cells, _ = copy
     other = cells[0]._replace(config=dataclasses.replace(cells[0].config, ipc=2))
@@ -147,6 +153,7 @@ def test_a_folder_of_other_settings_is_refused_by_name(copy):
         sweep.run([other], scale)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_other_epochs_is_done_again(copy):
     scale, cells, _ = copy
     (found,) = sweep.run(cells[:1], dataclasses.replace(scale, epochs=1))
@@ -226,6 +233,7 @@ def run(tmp_path_factory, research):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_is_a_row_for_each_value_and_network(run):
     found = sweep.read_run(run)
     assert [one.row for one in found] == [
@@ -241,6 +249,7 @@ def test_a_run_from_the_command_line_is_a_row_for_each_value_and_network(run):
     assert all(one.seconds > 0 for one in found)
 
 
+@pytest.mark.slow
 def test_runs_that_are_none_are_refused_before_the_first_cell(run, tmp_path, capsys):
     unevaluated = tmp_path / "unevaluated"
     shutil.copytree(run, unevaluated)
@@ -328,6 +337,7 @@ slow = pytest.mark.slow
         pytest.param(table1_levels, 5, marks=slow),
         pytest.param(table3_main, 4 + 5, marks=slow),
         pytest.param(table4_cross_architecture, 3, marks=slow),
+        pytest.param(recipes, 6, marks=slow),
     ],
 )
 def test_tables_have_all_their_cells(script, rows, tmp_path, capsys):
@@ -335,6 +345,17 @@ def test_tables_have_all_their_cells(script, rows, tmp_path, capsys):
     found = assert_written(tmp_path, script.NAME, capsys.readouterr().out)
     assert len(found) == rows
     assert all(0 <= float(row["mean"]) <= 100 for row in found)
+
+
+@pytest.mark.slow
+def test_recipes_share_minutes_and_parts_of_best_are_taken_back(tmp_path, capsys):
+    """Seconds per iteration are measured once: a second run reads the file, and all cells."""
+    assert recipes.main(["--smoke", "--ablate", "--out", str(tmp_path)]) == 0
+    found = assert_written(tmp_path, "recipes", capsys.readouterr().out)
+    assert [row["row"] for row in found] == list(recipes.PARTS)
+    seconds = (tmp_path / "seconds.json").read_bytes()
+    assert recipes.main(["--smoke", "--ablate", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "seconds.json").read_bytes() == seconds
 
 
 @pytest.mark.slow
@@ -353,7 +374,7 @@ def test_the_table_of_distances_has_rows_of_variants_and_runs(run, tmp_path, cap
     ("script", "columns", "rows"),
     [
         # two distances, two networks, three epochs
-        (figure_gradient_gap, ["distance", "network", "epoch"], 2 * 2 * 3),
+        pytest.param(figure_gradient_gap, ["distance", "network", "epoch"], 2 * 2 * 3, marks=slow),
         # three rules, two networks, three outer steps
         pytest.param(figure_step_rules, ["rule", "network", "outer_step"], 3 * 2 * 3, marks=slow),
     ],

@@ -170,6 +170,7 @@ def test_every_convnet(norm, pool, activation):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_convnet_whose_gradient_was_wrong():
     """Flax's group norm, max pooling, leaky ReLU, 28x28, three blocks.
 

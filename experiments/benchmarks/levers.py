@@ -1,0 +1,100 @@
+"""What each part beyond the paper costs: time of an iteration and of its compilation.
+
+    python -m experiments.benchmarks.levers               # 28x28x1, ipc 1 and 10
+
+An iteration of the paper's method with two outer steps and one inner epoch between, on noise, and
+the same with one setting changed.  Ratios are to the plain one.  The programs take turns; no
+compilation cache is used.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import jax
+
+from experiments import command
+from experiments.benchmarks.cases import SHAPES
+from experiments.benchmarks.worker_gm_jax import noise_set
+from experiments.command import SOME
+from gm_jax.build import build_method, start_sets
+from gm_jax.checks import Count
+from gm_jax.config import Config
+from gm_jax.core import loop
+
+MODULE = "experiments.benchmarks.levers"
+
+LEVERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "multi-formation of factor 2": {"factor": 2},
+    "multi-formation of factor 3": {"factor": 3},
+    "DSA's augmentation": {"augment": "dsa"},
+    "IDC's augmentation": {"augment": "idc"},
+    "IDC's augmentation, cutmix": {"augment": "idc", "cutmix": 0.5},
+    "640 real images between steps": {"inner_data": "real", "inner_images": 640},
+    "warm-up": {"scheme": "warm-up"},
+    "l1 of convolutions": {"distance": "l1", "counted": "convolutions"},
+    "orthogonal": {"distance": "orthogonal"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    ipc: Annotated[tuple[Count, ...], SOME] = (1, 10)
+    """Synthetic images of each class."""
+    batch_real: Count = 64
+    """Real images of each class."""
+    repeats: Count = 3
+    """How often each program is compiled; it runs as often."""
+
+
+def measure(config: Config) -> tuple[float, float]:
+    """Seconds to compile an iteration, and of one that runs: the faster of two."""
+    jax.clear_caches()
+    dataset = noise_set(SHAPES["mnist"], 10, config.batch_real)
+    sets = start_sets(config, dataset)
+    start = time.perf_counter()
+    method_of = lambda swept: build_method(config, dataset, swept)
+    step = loop.compile_iteration(method_of, sets, dataset.train)
+    compiled = time.perf_counter() - start
+    times = [time.perf_counter()]
+    for _, state, _ in loop.iterations(step, sets, dataset.train, 2):
+        jax.block_until_ready(state)
+        times.append(time.perf_counter())
+    return compiled, min(times[1] - times[0], times[2] - times[1])
+
+
+def work(settings: Settings, _: str) -> None:
+    """Measures, prints a Markdown table."""
+    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
+    print("| ipc | | iteration, s | ratio | compilation, s | ratio |\n|---|---|---|---|---|---|")
+    for ipc in settings.ipc:
+        plain = Config(
+            ipc=ipc,
+            step_rule="fixed",
+            outer_steps=2,
+            inner_epochs=1,
+            batch_real=settings.batch_real,
+        )
+        configs = [dataclasses.replace(plain, **changes) for changes in LEVERS.values()]
+        turns = [[measure(config) for config in configs] for _ in range(settings.repeats)]
+        medians = [[statistics.median(part) for part in zip(*of)] for of in zip(*turns)]
+        for name, (compiled, ran) in zip(LEVERS, medians):
+            ratios = ran / medians[0][1], compiled / medians[0][0]
+            shown = f"{ran:.2f} | {ratios[0]:.2f} | {compiled:.1f} | {ratios[1]:.2f}"
+            print(f"| {ipc} | {name} | {shown} |", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    return command.main(MODULE, __doc__, Settings, work, arguments)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_compilation_cache", False)
+    sys.exit(main())
