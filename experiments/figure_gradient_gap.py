@@ -83,7 +83,7 @@ def observe(cell: Cell, folder: Path, settings: Settings) -> Gap:
             synthetic = scheme.synthetic(synthetic_key, by_class)
             mean_of = lambda groups: class_mean(group_signals(method, network, groups))
             found = gap(mean_of(synthetic), mean_of(real))
-            keys = training.EpochKeys(order_key, order_key)
+            keys = training.EpochKeys(order_key, jax.random.fold_in(order_key, 1))
             return train(keys, network, everything)[0], found
 
         return jax.lax.scan(epoch, network, jax.random.split(key, settings.train_epochs))[1]

@@ -12,6 +12,7 @@ With `--ablate`, the rows are `best`, and `best` with one part taken back to the
 
 import dataclasses
 import itertools
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +23,23 @@ import jax
 
 from experiments import command, table
 from experiments.figures import lines
-from experiments.sweep import Cell, Found, Page, Scale, load_once, markdown, resolve, run, save
+from experiments.sweep import (
+    Cell,
+    Found,
+    Page,
+    Scale,
+    check_cell,
+    load_once,
+    markdown,
+    resolve,
+    run,
+    save,
+)
 from gm_jax import api
-from gm_jax.checks import POSITIVE
+from gm_jax.checks import POSITIVE, flag
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, list_sets
+from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 from gm_jax.storage import files
 
@@ -36,7 +49,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "best": {},
     "without multi-formation": {"factor": 1, "start": "real"},
     "without the mosaic start": {"start": "noise"},
-    "without real inner data": {"inner_data": "synthetic", "inner_images": Config.inner_images},
+    "without real inner data": {"inner_data": "synthetic"},
     "without the level across classes": {"scheme": "intra"},
 }
 """Rows of the ablation: one part of `best` taken back."""
@@ -56,7 +69,7 @@ class Settings(Scale):
 
 def configs(scale: Settings) -> dict[str, Config]:
     """The settings of each row, but for the number of iterations."""
-    small: dict[str, Any] = {"width": 4, "depth": 1, "outer_steps": 1} if scale.smoke else {}
+    small: dict[str, Any] = {"width": 4, "depth": 1, "outer_steps": 2} if scale.smoke else {}
     small |= {"batch_real": 8, "inner_images": 64} if scale.smoke else {}
     rows: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in scale.recipes}
     if scale.ablate:
@@ -88,12 +101,13 @@ def measured(rows: dict[str, Config], path: Path) -> dict[str, float]:
     """Seconds per iteration of every row, from the file or measured now."""
     held = files.read_json(path) if path.exists() else {}
     for row, config in rows.items():
-        if row not in held:
-            held[row] = seconds_per_iteration(config)
-            say(f"{row}: {held[row]:.2f} s an iteration")
+        alone = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, seeds=1))))
+        if row not in held or held[row]["settings"] != alone:
+            held[row] = {"seconds": seconds_per_iteration(config), "settings": alone}
+            say(f"{row}: {held[row]['seconds']:.2f} s an iteration")
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(path, held)
-    return {row: held[row] for row in rows}
+    return {row: held[row]["seconds"] for row in rows}
 
 
 def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
@@ -111,6 +125,13 @@ def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
 def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes recipes.md, .csv, .png, and recipes-minutes.png."""
     scale = resolve(scale, NAME)
+    for name in ("iterations", "batch_real") if not scale.smoke else ():
+        if getattr(scale, name) != getattr(Settings, name):
+            raise UserError(f"{flag(name)} is the recipe's own: see --minutes")
+    if scale.ablate and scale.recipes != Settings.recipes:
+        raise UserError("--recipes has no meaning with --ablate")
+    for row, config in configs(scale).items():
+        check_cell(Cell(row, "", config))
     seconds = measured(configs(scale), scale.folder / "seconds.json")
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"

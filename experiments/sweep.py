@@ -233,7 +233,7 @@ def _is_evaluated(folder: Path, cell: Cell, scale: Scale) -> bool:
     held = files.read_json(folder / "evaluation.json")
     networks = cell.networks or (cell.config.network,)
     wanted = scale.epochs or paper_protocol(load_once(cell.config.dataset)).epochs
-    ran = {"count": scale.count, "seed": Evaluation.seed}
+    ran = {"protocol": Evaluation.protocol, "count": scale.count, "seed": Evaluation.seed}
     complete = set(networks) <= set(held) and ran.items() <= held["ran"].items()
     return complete and all(held[name]["protocol"]["epochs"] == wanted for name in networks)
 

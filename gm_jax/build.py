@@ -227,9 +227,8 @@ def _build_idc_protocol(config: Config, dataset: Dataset) -> protocols.Protocol:
 def check_fits(config: Config, dataset: Dataset) -> None:
     """Raises `UserError` for the first setting that this data set does not allow."""
     smallest, images = int(dataset.train.counts.min()), int(dataset.train.counts.sum())
-    if (
-        most := {"noise": MOST, "real": smallest, "mix": smallest // config.factor**2}[config.start]
-    ) < config.ipc:
+    at_most = {"noise": MOST, "real": smallest, "mix": smallest // config.factor**2}
+    if config.ipc > (most := at_most[config.start]):
         raise UserError(
             f"--ipc {config.ipc}: at most {most} with --start {config.start}, "
             f"by the smallest class of {dataset.name}"
@@ -244,6 +243,11 @@ def check_fits(config: Config, dataset: Dataset) -> None:
     for plan in (_plan(config, dataset, config.strategy), _inner_plan(config, dataset)):
         change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
         jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
+    check_network_fits(config, dataset)
+
+
+def check_network_fits(config: Config, dataset: Dataset) -> None:
+    """Raises `UserError` if the network does not take this data set's images."""
     network = build_network(config, dataset)
     try:
         jax.eval_shape(network.init, jax.random.key(0))

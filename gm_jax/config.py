@@ -58,6 +58,16 @@ ProtocolName = Literal["paper", "dsa", "idc", "ddranking"]
 InnerDataName = Literal["synthetic", "real"]
 ConvolutionName = Literal["xla", "products", "winograd"]
 
+OF_INNER_EPOCHS = (
+    "inner_epochs",
+    "inner_strategy",
+    "cutmix",
+    "inner_data",
+    "inner_images",
+    "network_weight_decay",
+)
+"""Settings of what follows an outer step, which nothing does after the last one."""
+
 OF_CONVNET = ("width", "depth", "norm", "activation", "pooling")
 """The settings that only ConvNet has."""
 
@@ -266,17 +276,25 @@ def check(config: Config) -> None:
         raise UserError(f"seeds and swept values make more than {MOST} sets")
     if config.counted == "convolutions" and config.network == "mlp":
         raise UserError("--counted convolutions has no meaning with --network mlp, which has none")
+    _check_network(config)
+    _check_used(config)
+
+
+def _check_network(config: Config) -> None:
     if config.norm == "group" and config.width % 4:
         raise UserError(f"--width {config.width}: must be a multiple of 4 with --norm group")
-    _check_used(config)
+    for name in OF_CONVNET if config.network != "convnet" else ():
+        if getattr(config, name) != getattr(Config, name):
+            raise UserError(f"{flag(name)} has no meaning with --network {config.network}")
 
 
 def _check_used(config: Config) -> None:
     """Refuses settings that would change nothing."""
     if config.inner_epochs is not None and config.step_rule == "schedule":
         raise UserError("--inner-epochs has no meaning with --step-rule schedule")
-    if config.inner_epochs is not None and outer_steps(config) == 1:
-        raise UserError("--inner-epochs has no meaning with one outer step: see --outer-steps")
+    for name in OF_INNER_EPOCHS if outer_steps(config) == 1 else ():
+        if getattr(config, name) != getattr(Config, name):
+            raise UserError(f"{flag(name)} has no meaning with one outer step: see --outer-steps")
     for name in ("strategy", "inner_strategy"):
         if getattr(config, name) is not None and config.augment == "none":
             raise UserError(f"{flag(name)} has no meaning with --augment none")
@@ -297,9 +315,6 @@ def _check_used(config: Config) -> None:
         raise UserError("--batch-real has no meaning with --scheme inter: see --batch-mixed")
     if config.batch_mixed != Config.batch_mixed and config.scheme not in ("inter", "interleaved"):
         raise UserError(f"--batch-mixed has no meaning with --scheme {config.scheme}")
-    for name in OF_CONVNET if config.network != "convnet" else ():
-        if getattr(config, name) != getattr(Config, name):
-            raise UserError(f"{flag(name)} has no meaning with --network {config.network}")
 
 
 def with_network(config: Config, named: str) -> Config:
@@ -326,5 +341,5 @@ def with_network(config: Config, named: str) -> Config:
     fields |= {"network": name}
     checks.check_fields(Config, fields)
     changed = dataclasses.replace(config, **fields)
-    check(changed)
+    _check_network(changed)
     return changed

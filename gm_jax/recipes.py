@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gm_jax.config import Config
+from gm_jax.core.augment import IDC_TRAINING
 from gm_jax.data.tfds import STATISTICS
 from gm_jax.errors import UserError
 
@@ -21,7 +22,7 @@ RecipeName = Literal["dc", "paper", "dsa", "dcc", "idc", "best"]
 Settings = dict[str, Any]
 
 DIGITS = ("mnist", "mnist5k", "digits")
-"""Data sets that are treated as MNIST; all that are not named anywhere are treated as CIFAR-10."""
+"""Data sets that are treated as MNIST."""
 
 
 def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Config:
@@ -41,27 +42,24 @@ def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Conf
     """
     if name not in RECIPES:
         raise UserError(f"--recipe {name!r} is unknown: choose {', '.join(get_args(RecipeName))}")
-    return Config(dataset=dataset, ipc=ipc, **RECIPES[name](dataset, ipc, factor))
-
-
-def _with_factor(settings: Settings, factor: int | None) -> Settings:
-    return settings if factor is None else settings | {"factor": factor}
+    given = {} if factor is None else {"factor": factor}
+    settings = RECIPES[name](dataset, ipc, factor)
+    return Config(dataset=dataset, ipc=ipc, **settings | given)
 
 
 def _dc(dataset: str, ipc: int, factor: int | None) -> Settings:
     """Dataset condensation with gradient matching (Zhao et al., arXiv 2006.05929)."""
-    settings = {
+    return {
         "scheme": "intra",
         "distance": "cosine",
         "step_rule": "fixed",
         "network_momentum": 0.0,
     }
-    return _with_factor(settings, factor)
 
 
 def _paper(dataset: str, ipc: int, factor: int | None) -> Settings:
     """Delving into effective gradient matching (Jiang et al., arXiv 2208.00311): the defaults."""
-    return _with_factor({}, factor)
+    return {}
 
 
 def _dsa(dataset: str, ipc: int, factor: int | None) -> Settings:
@@ -71,8 +69,10 @@ def _dsa(dataset: str, ipc: int, factor: int | None) -> Settings:
 
 def _dcc(dataset: str, ipc: int, factor: int | None) -> Settings:
     """Contrastive signals (Lee et al., arXiv 2202.02916); with `augment="dsa"` its DSAC."""
-    warm_up = {"scheme": "warm-up", "inter_weight": (1.0,), "start": "real"}
-    return _dc(dataset, ipc, factor) | warm_up
+    settings = _dc(dataset, ipc, factor) | {"scheme": "warm-up", "inter_weight": (1.0,)}
+    if ipc == 1:
+        settings |= {"outer_steps": 10, "inner_epochs": 5}
+    return settings | {"start": "real"}
 
 
 def _idc(dataset: str, ipc: int, factor: int | None) -> Settings:
@@ -93,7 +93,7 @@ def _idc(dataset: str, ipc: int, factor: int | None) -> Settings:
         "factor": factor,
         "clamp": True,
         "augment": "idc",
-        "inner_strategy": "color_crop",
+        "inner_strategy": IDC_TRAINING,
         "cutmix": 0.5,
         "inner_data": "real",
         "inner_images": 2048 if dataset in ("cifar10", "cifar100") else 512,
@@ -110,7 +110,8 @@ def _idc(dataset: str, ipc: int, factor: int | None) -> Settings:
 def _idc_image_lr(dataset: str, ipc: int) -> float:
     """IDC's learning rate, of pixels in 0..1, for our normalised ones: lr / std^2.
 
-    With x = (pixel - mean) / std, a step of lr dL/dpixel moves x by (lr / std^2) dL/dx.
+    With x = (pixel - mean) / std, a step of lr dL/dpixel moves x by (lr / std^2) dL/dx.  The std is
+    MNIST's for digits, and CIFAR-10's for data sets that have none of their own here.
     """
     known = {"fashion_mnist": 1e-4 * (28 / 32) ** 2} | dict.fromkeys(DIGITS, 1e-4)
     normalised_as = "mnist" if dataset in DIGITS else dataset
@@ -119,8 +120,21 @@ def _idc_image_lr(dataset: str, ipc: int) -> float:
 
 
 def _best(dataset: str, ipc: int, factor: int | None) -> Settings:
-    """What our own measurements recommend (docs/results/README.md)."""
-    return _with_factor({"factor": 2}, factor)
+    """What a first trial recommends: the paper's matching, multi-formation, real images between.
+
+    Preliminary: docs/recipes.md says what it rests on.
+    """
+    return {
+        "step_rule": "fixed",
+        "outer_steps": 10,
+        "inner_epochs": 1,
+        "batch_real": 64,
+        "start": "real" if factor == 1 else "mix",
+        "factor": 2,
+        "inner_data": "real",
+        "inner_images": 512,
+        "batch_train": 64,
+    }
 
 
 RECIPES: dict[str, Callable[[str, int, int | None], Settings]] = {

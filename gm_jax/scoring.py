@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gm_jax import checks
-from gm_jax.build import at_a_time, build_method, build_network, build_protocol, check_fits
+from gm_jax.build import at_a_time, build_method, build_network, build_protocol, check_network_fits
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config, Evaluation, list_sets, several_values, with_network
 from gm_jax.core.method import Variant, unchanged
@@ -44,6 +44,7 @@ class Score(NamedTuple):
             is that at the end of its training.
         protocol: how they were trained.
         fair: DD-Ranking's scores of a condensed kind, means over its networks; or `None`.
+        full_accuracy: of a network trained on the whole training set, 0..1, that `fair` rests on.
     """
 
     network: str
@@ -51,6 +52,7 @@ class Score(NamedTuple):
     accuracies: Float[np.ndarray, "sets networks tests"]
     protocol: Protocol
     fair: scores.Scores | None = None
+    full_accuracy: float | None = None
 
     @property
     def summary(self) -> Summary:
@@ -100,15 +102,15 @@ def evaluate(
     for name, network in _networks(condensed, dataset, settings, variant).items():
         trial = Trial(network, protocol, *test_set(dataset), settings.tests)
         train = functools.partial(_train, networks_key, settings, progress)
-        accuracies, fair = train(trial, groups, settings.count), {}
+        accuracies, fair, full = train(trial, groups, settings.count), {}, None
         if settings.scores:
-            other = trial._replace(protocol=_other_way(protocol, config, dataset))
-            ways = [accuracies[..., -1], train(other, groups, settings.count)[..., -1]]
-            plain, augmented = ways if protocol.augment is None else ways[::-1]
-            full = settings.full_accuracy or _full_accuracy(trial, dataset, settings, train)
-            fair = _fair_scores(condensed, kinds, full, ways[0], plain, augmented)
+            other = trial._replace(protocol=_other_way(protocol, config, dataset), tests=1)
+            ways = _ways(protocol, accuracies, train(other, groups, settings.count))
+            full = settings.full_accuracy
+            full = _full_accuracy(trial, dataset, settings, train) if full is None else full
+            fair = _fair_scores(condensed, kinds, ways, full)
         found += [
-            Score(name, kind, accuracies[of_kind], protocol, fair.get(kind))
+            Score(name, kind, accuracies[of_kind], protocol, fair.get(kind), full)
             for kind, of_kind in kinds.items()
         ]
     return found
@@ -142,16 +144,31 @@ def _full_accuracy(trial: Trial, dataset: Dataset, settings: Evaluation, train: 
     protocol = trial.protocol._replace(epochs=settings.full_epochs, augment=None)
     images, labels = full_set(dataset.train)
     groups = [(0, LabelledSets(images[None], labels[None]))]
-    return float(train(trial._replace(protocol=protocol), groups, 1)[0, 0, -1])
+    return float(train(trial._replace(protocol=protocol, tests=1), groups, 1)[0, 0, -1])
+
+
+class _Ways(NamedTuple):
+    """Accuracies `[sets, networks]`, of all sets that are evaluated, by how networks were trained.
+
+    Attributes:
+        own: by the protocol.
+        plain: without augmentation.
+        augmented: with it.
+    """
+
+    own: Float[np.ndarray, "sets networks"]
+    plain: Float[np.ndarray, "sets networks"]
+    augmented: Float[np.ndarray, "sets networks"]
+
+
+def _ways(protocol: Protocol, own: np.ndarray, other: np.ndarray) -> _Ways:
+    own, other = own[..., -1], other[..., -1]
+    both = (own, other) if protocol.augment is None else (other, own)
+    return _Ways(own, *both)
 
 
 def _fair_scores(
-    condensed: Condensed,
-    kinds: dict[str, list[int]],
-    full: float,
-    own: Float[np.ndarray, "sets networks"],
-    plain: Float[np.ndarray, "sets networks"],
-    augmented: Float[np.ndarray, "sets networks"],
+    condensed: Condensed, kinds: dict[str, list[int]], ways: _Ways, full: float
 ) -> dict[str, scores.Scores]:
     """Scores of each kind of condensed set, means over its networks.
 
@@ -160,10 +177,8 @@ def _fair_scores(
     Args:
         condensed: the sets.
         kinds: from `_kinds`.
+        ways: accuracies.
         full: accuracy of a network trained on the whole training set.
-        own: accuracies by the protocol.
-        plain: those without augmentation.
-        augmented: those with it.
     """
     config, finished = condensed.config, condensed.finished
     seeds = np.array([list_sets(config)[number].seed - config.seed for number in finished])
@@ -175,13 +190,13 @@ def _fair_scores(
         of_runs = scores.scores(
             scores.Accuracies(
                 real_hard=full,
-                syn_hard=own[members],
-                syn_any=own[members],
-                rdm_any=own[random],
-                syn_aug=augmented[members],
-                rdm_aug=augmented[random],
-                syn_naug=plain[members],
-                rdm_naug=plain[random],
+                syn_hard=ways.own[members],
+                syn_any=ways.own[members],
+                rdm_any=ways.own[random],
+                syn_aug=ways.augmented[members],
+                rdm_aug=ways.augmented[random],
+                syn_naug=ways.plain[members],
+                rdm_naug=ways.plain[random],
             )
         )
         found[kind] = scores.Scores(*(float(np.mean(part)) for part in of_runs))
@@ -207,11 +222,15 @@ def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluatio
     for name in ("full_epochs", "full_accuracy"):
         if not settings.scores and getattr(settings, name) != getattr(Evaluation, name):
             raise UserError(f"{checks.flag(name)} has no meaning without --scores")
+    if settings.full_accuracy is not None and settings.full_epochs != Evaluation.full_epochs:
+        raise UserError("--full-epochs has no meaning with --full-accuracy: choose one")
+    if settings.full_accuracy is not None and len(settings.networks) > 1:
+        raise UserError("--full-accuracy is that of one network: give one of --networks at a time")
     epochs = _protocol(condensed.config, dataset, settings).epochs
     if settings.tests > epochs:
         raise UserError(f"--tests {settings.tests}: at most {epochs}, the epochs of training")
     for config in _named_configs(condensed, settings).values() or (condensed.config,):
-        check_fits(config, dataset)
+        check_network_fits(config, dataset)
 
 
 def networks_to_train(condensed: Condensed, settings: Evaluation) -> int:

@@ -1,5 +1,6 @@
 """Recipes against the published settings, and on the command line."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -7,8 +8,10 @@ import pytest
 from command_line import assert_refused, cli, gm_jax
 from golden_files import BEYOND
 
+from experiments import recipes
 from gm_jax.build import build_method, build_protocol
-from gm_jax.config import Config, check
+from gm_jax.config import Config, check, outer_steps
+from gm_jax.core.step_rules import paper_steps
 from gm_jax.data.loading import load
 from gm_jax.recipes import RECIPES, recipe
 
@@ -67,6 +70,25 @@ def test_dsa():
     assert config.step_rule == "fixed"
 
 
+@pytest.mark.parametrize(("ipc", "loops"), [(1, (10, 5)), (10, (10, 50)), (50, (50, 10))])
+def test_dcc(ipc, loops):
+    """Its get_loops at 5073a44; the warm-up of 250 and 10, weight 1, real start, no momentum."""
+    config = recipe("dcc", "cifar10", ipc)
+    outer = outer_steps(config)
+    inner = config.inner_epochs or paper_steps(ipc)[1]
+    assert (outer, inner) == loops
+    assert (config.scheme, config.inter_weight, config.start) == ("warm-up", (1.0,), "real")
+    assert (config.network_momentum, config.distance) == (0, "cosine")
+
+
+def test_parts_of_best_are_in_it():
+    """Every row of the ablation but the first differs from best, in no more than it names."""
+    best = recipe("best", "fashion_mnist", 1)
+    for name, changes in list(recipes.PARTS.items())[1:]:
+        assert all(getattr(best, key) != value for key, value in changes.items()), name
+        check(dataclasses.replace(best, **changes))
+
+
 def test_the_paper_is_the_default():
     assert recipe("paper", "mnist5k", 10) == Config(dataset="mnist5k", ipc=10)
 
@@ -76,8 +98,8 @@ def test_idcs_protocol():
     digits = load("digits")  # treated as MNIST
     for factor, other in ((1, True), (2, False)):
         protocol = build_protocol("idc", recipe("idc", "digits", 1, factor), digits)
-        drops = [(int(share * protocol.epochs), by) for share, by in protocol.drops]
-        assert drops == [(666, 0.2), (833, 0.2)]
+        assert protocol.drops_after() == {666: 0.2, 833: 0.2}
+        assert protocol._replace(epochs=2).drops_after() == pytest.approx({1: 0.04})
         assert (protocol.epochs, protocol.batch) == (1000, 64)
         method = build_method(recipe("idc", "digits", 1, factor), digits)
         assert method.inner_augment is not None
@@ -96,6 +118,7 @@ def test_a_recipe_sets_defaults_that_can_be_overridden(tmp_path):
     held = about["settings"]
     assert (held["batch_real"], held["counted"], held["factor"]) == (8, "convolutions", 2)
     few = ["--count", 1, "--epochs", 6, "--protocol", "idc", "--tests", 3]
+    few += ["--networks", "convnet", "mlp"]  # which has no convolutions to count
     status, out, err = gm_jax("evaluate", tmp_path / "run", *few)
     assert status == 0, err
     assert "chosen on the test images" in out
@@ -124,6 +147,8 @@ def test_help_shows_what_a_recipe_sets(capsys):
         (["--batch-synthetic", "2", "--scheme", "inter"], ["--batch-synthetic", "inter"]),
         (["--inner-strategy", "crop"], ["--inner-strategy", "--augment none"]),
         (["--cutmix", "1.5"], ["--cutmix 1.5", "0 to 1"]),
+        (["--cutmix", "0.5", "--ipc", "1"], ["--cutmix", "one outer step"]),
+        (["--recipe", "idc", "--outer-steps", "1"], ["--inner-epochs", "--recipe idc"]),
         (
             ["--inner-data", "real", "--step-rule", "fixed", "--inner-images", "9999"],
             ["--inner-images 9999", "1400"],
@@ -160,6 +185,9 @@ def test_scores(tmp_path):
     refused = gm_jax("evaluate", run, "--full-epochs", 3)
     assert_refused(refused, "--full-epochs", "--scores")
     assert_refused(gm_jax("evaluate", run, "--scores", "--skip-random-real"), "--scores")
+    both = ["--scores", "--full-accuracy", 0.9]
+    assert_refused(gm_jax("evaluate", run, *both, "--full-epochs", 3), "--full-epochs")
+    assert_refused(gm_jax("evaluate", run, *both, "--networks", "mlp", "lenet"), "--full-accuracy")
     assert_refused(gm_jax("evaluate", run, "--tests", 9, "--epochs", 3), "--tests 9", "3")
     assert_refused(gm_jax("evaluate", run, "--protocol", "mtt"), "mtt", "ddranking")
 

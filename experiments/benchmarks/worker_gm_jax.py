@@ -109,7 +109,8 @@ def _inner_epoch(setup: Setup, key: jax.Array) -> Work:
     method = setup.method
     optimiser = method.network_optimiser(method.network_lr)
     epoch = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
-    return epoch, (training.EpochKeys(key, key), setup.network, Batch(*_all_images(setup.images)))
+    keys = training.EpochKeys(*jax.random.split(key))
+    return epoch, (keys, setup.network, Batch(*_all_images(setup.images)))
 
 
 def _evaluation(setup: Setup, key: jax.Array) -> Work:

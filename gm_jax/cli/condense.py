@@ -121,7 +121,11 @@ def _prepare(command: Condense) -> Run:
     if command.resume and command.replace:
         raise UserError("--resume and --replace: choose one")
     config = dataclasses.replace(command.config, dataset=absolute(command.config.dataset))
-    check(config)
+    try:
+        check(config)
+    except UserError as error:
+        recipe = f" (--recipe {command.recipe} sets some of these)" if command.recipe else ""
+        raise UserError(f"{error}{recipe}") from error
     name = command.variant
     variant = unchanged if name is None else load_variant(name)
     dataset = load(config.dataset, config.image_size)

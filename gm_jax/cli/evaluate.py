@@ -71,14 +71,14 @@ def results(scores: list[scoring.Score]) -> dict[str, Any]:
             accuracies["best_on_test_images"] = score.best._asdict()
             accuracies["accuracies_of_all_tests"] = score.accuracies.tolist()
         if score.fair is not None:
-            accuracies["scores"] = score.fair._asdict()
+            accuracies["scores"] = score.fair._asdict() | {"full_accuracy": score.full_accuracy}
         of_network[score.trained_on] = accuracies | score.summary._asdict()
     return found
 
 
 def _protocol(protocol: Protocol) -> dict[str, Any]:
-    drops = {int(share * protocol.epochs): factor for share, factor in protocol.drops}
-    return protocol._asdict() | {"augment": protocol.augment is not None, "drops": drops}
+    augmented, drops = protocol.augment is not None, protocol.drops_after()
+    return protocol._asdict() | {"augment": augmented, "drops": drops}
 
 
 def _read(command: Evaluate) -> tuple[Condensed, Dataset]:

@@ -353,7 +353,8 @@ class Mixed(NamedTuple):
 
     def distribution(self, classes: int) -> Float[Array, "n classes"]:
         """The labels y [n] as distributions, of which the cross-entropy is the same loss."""
-        y, partner = (jax.nn.one_hot(y, classes) for y in (self.y, self.partner_y))
+        partner_y = jnp.where(self.partner_y < 0, self.y, self.partner_y)  # a padding's pixels
+        y, partner = (jax.nn.one_hot(y, classes) for y in (self.y, partner_y))
         there = (self.y >= 0)[:, None]
         return jnp.where(there, self.ratio * y + (1 - self.ratio) * partner, 0)
 
@@ -373,7 +374,7 @@ def cutmix(
     Args:
         key: of the draws.
         x: images that are already augmented.
-        y: a label each, no padding among them; or distributions.
+        y: a label each.
         probability: 0 to 1.
     """
     n, h, w, _ = x.shape

@@ -80,7 +80,7 @@ def orthogonal(a: Tree, b: Tree) -> Float[Array, ""]:
 
     Q is computed by `NEWTON_SCHULZ_STEPS` steps of X <- 1.5 X - 0.5 X X^T X from X = a / ||a||, a
     polynomial of a / ||a||: differentiable to any order, equal singular values included, where the
-    derivatives of an SVD are not.  Singular values below about 1 % of ||a|| do not reach 1, and
+    derivatives of an SVD are not.  Singular values below about 2 % of ||a|| do not reach 1, and
     those that are 0 stay 0.
     """
 
@@ -95,9 +95,10 @@ NEWTON_SCHULZ_STEPS = 12
 
 
 def _orthogonalised(a: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
-    """U V^T of a = U S V^T, singular values far below the largest excepted; 0 of 0."""
-    length = _safe_sqrt(jnp.sum(a * a))
-    x = a / jnp.where(_is_zero(length**2), 1, length)
+    """U V^T of a = U S V^T, singular values far below ||a|| excepted; 0 of 0, and no derivative."""
+    square = jnp.sum(a * a)
+    zero = _is_zero(square)
+    x = jnp.where(zero, 0, a) / jnp.where(zero, 1, _safe_sqrt(square))
     wide = x if len(a) <= a.shape[1] else x.T
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)

@@ -1,7 +1,7 @@
 """What can be swapped (`Method`), what is carried (`State`, `StepState`), what is logged.
 
 An *iteration* is the life of one freshly initialised network; an *outer step* is one update of the
-synthetic images; an *inner epoch* is one pass of network training over them.  A *set* is one
+synthetic images; an *inner epoch* is one pass of network training between them.  A *set* is one
 condensed data set: one seed with one value of each swept setting.
 """
 
@@ -54,7 +54,7 @@ class Method(NamedTuple):
         network_lr: learning rate of the network in the inner epochs.
         image_optimiser: of the images; its state lasts for the whole run.
         network_optimiser: of the network; its state lasts for one iteration.
-        batch_train: synthetic images in a batch of an inner epoch.
+        batch_train: images in a batch of an inner epoch.
         batch_validation: real images whose loss the step rule looks at.
         microbatch: images at a time in means over images; `None` takes all at once.
         class_chunk: classes at a time in the signals of each; `None` takes all at once.

@@ -50,6 +50,14 @@ class Protocol(NamedTuple):
     augment: TrainingAugment | None = None
     microbatch: int | None = None
 
+    def drops_after(self) -> dict[int, float]:
+        """By what the learning rate is multiplied, by the epochs that are done then."""
+        factors: dict[int, float] = {}
+        for share, by in self.drops:
+            done = int(share * self.epochs)
+            factors[done] = factors.get(done, 1.0) * by
+        return factors
+
 
 def paper_protocol(dataset: Dataset) -> Protocol:
     """The paper's: 300 epochs as the images are; MNIST 1000 with augmentation."""
@@ -126,7 +134,7 @@ def train(
 
 def _optimiser(protocol: Protocol, images: int) -> optax.GradientTransformation:
     steps_per_epoch = -(-images // protocol.batch)
-    drops = {int(share * protocol.epochs) * steps_per_epoch: by for share, by in protocol.drops}
+    drops = {epoch * steps_per_epoch: by for epoch, by in protocol.drops_after().items()}
     rate = optax.piecewise_constant_schedule(protocol.learning_rate, drops)
     return optax.chain(
         optax.add_decayed_weights(protocol.weight_decay), optax.sgd(rate, protocol.momentum)

@@ -146,6 +146,13 @@ def test_orthogonal_is_that_of_an_svd_to_second_order(values, shape, x64):
     assert curvature == pytest.approx(bent, rel=1e-4, abs=1e-5)
 
 
+def test_orthogonal_of_nothing_pulls_nowhere():
+    """||0 - Q||^2 / 2 with Q of two orthonormal rows is 1; 1.5^12 Q would be its derivative."""
+    zero, two = jnp.zeros((3, 2)), jnp.eye(3)[:, :2]
+    assert distances.orthogonal(zero, two) == pytest.approx(1, abs=1e-5)
+    assert jnp.all(jax.grad(distances.orthogonal)(zero, two) == 0)
+
+
 def test_orthogonal_of_one_row_is_the_cosine():
     """And it does not see the length: of (3, 4) and (4, 3) times any number, 1 - 24/25."""
     a, b = jnp.array([[3.0], [4.0]]), jnp.array([[4.0], [3.0]])
