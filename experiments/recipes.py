@@ -77,13 +77,10 @@ def configs(scale: Settings) -> dict[str, Config]:
     found: dict[str, Config] = {}
     for row, (name, changes) in rows.items():
         settings = recipe(name, scale.dataset, scale.ipc)
-        own = {key: value for key, value in small.items() if _is_used(settings, key)}
+        unused = {"inner_images"} if settings.inner_data == "synthetic" else set()
+        own = {key: value for key, value in small.items() if key not in unused}
         found[row] = dataclasses.replace(settings, **own | changes, seeds=scale.seeds)
     return found
-
-
-def _is_used(config: Config, name: str) -> bool:
-    return name != "inner_images" or config.inner_data == "real"
 
 
 def seconds_per_iteration(config: Config) -> float:

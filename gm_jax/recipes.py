@@ -3,8 +3,8 @@
     gm_jax.recipe("idc", dataset="fashion_mnist", ipc=10)
     gm-jax condense --recipe idc --dataset fashion_mnist --ipc 10 --out runs/idc
 
-A recipe is nothing but settings, of which each can be given beside it.  docs/recipes.md says where
-every number is from, and where a recipe differs from the published program.
+A recipe is nothing but settings; others can be given beside it.  docs/recipes.md says where every
+number is from, and where a recipe differs from the published program.
 """
 
 from collections.abc import Callable

@@ -98,9 +98,9 @@ def evaluate(
     random_key, networks_key = jax.random.split(jax.random.key(settings.seed))
     seeds = 0 if settings.skip_random_real else config.seeds
     groups = _sets_to_train_on(jax.random.split(random_key, seeds), condensed, dataset)
-    kinds, found = _kinds(condensed, seeds), []
+    kinds, test, found = _kinds(condensed, seeds), test_set(dataset), []
     for name, network in _networks(condensed, dataset, settings, variant).items():
-        trial = Trial(network, protocol, *test_set(dataset), settings.tests)
+        trial = Trial(network, protocol, *test, settings.tests)
         train = functools.partial(_train, networks_key, settings, progress)
         accuracies, fair, full = train(trial, groups, settings.count), {}, None
         if settings.scores:

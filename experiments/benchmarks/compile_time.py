@@ -11,7 +11,7 @@ import dataclasses
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import jax
@@ -23,7 +23,7 @@ from experiments.command import SOME
 from gm_jax.build import build_method, start_sets
 from gm_jax.checks import Count
 from gm_jax.config import Config
-from gm_jax.core.loop import compile_iteration
+from gm_jax.core.loop import Sets, compile_iteration
 from gm_jax.data.images import Dataset
 
 MODULE = "experiments.benchmarks.compile_time"
@@ -44,13 +44,14 @@ class Settings:
     """How often each program is compiled."""
 
 
-def compile_seconds(config: Config, dataset: Dataset) -> float:
-    """Seconds until the program is ready."""
+def timed_compilation(config: Config, dataset: Dataset) -> tuple[float, Callable, Sets]:
+    """Seconds until the program is ready, the program, and what it starts from."""
     jax.clear_caches()
     sets = start_sets(config, dataset)
     start = time.perf_counter()
-    compile_iteration(lambda swept: build_method(config, dataset, swept), sets, dataset.train)
-    return time.perf_counter() - start
+    method_of = lambda swept: build_method(config, dataset, swept)
+    step = compile_iteration(method_of, sets, dataset.train)
+    return time.perf_counter() - start, step, sets
 
 
 def work(settings: Settings, _: str) -> None:
@@ -61,7 +62,7 @@ def work(settings: Settings, _: str) -> None:
     for ipc in settings.ipc:
         config = Config(ipc=ipc, step_rule="fixed")
         turns = [
-            [compile_seconds(config, dataset) for dataset in datasets]
+            [timed_compilation(config, dataset)[0] for dataset in datasets]
             for _ in range(settings.repeats)
         ]
         for classes, seconds in zip(settings.classes, zip(*turns)):

@@ -18,9 +18,9 @@ import jax
 
 from experiments import command
 from experiments.benchmarks.cases import SHAPES
+from experiments.benchmarks.compile_time import timed_compilation
 from experiments.benchmarks.worker_gm_jax import noise_set
 from experiments.command import SOME
-from gm_jax.build import build_method, start_sets
 from gm_jax.checks import Count
 from gm_jax.config import Config
 from gm_jax.core import loop
@@ -55,13 +55,8 @@ class Settings:
 
 def measure(config: Config) -> tuple[float, float]:
     """Seconds to compile an iteration, and of one that runs: the faster of two."""
-    jax.clear_caches()
     dataset = noise_set(SHAPES["mnist"], 10, config.batch_real)
-    sets = start_sets(config, dataset)
-    start = time.perf_counter()
-    method_of = lambda swept: build_method(config, dataset, swept)
-    step = loop.compile_iteration(method_of, sets, dataset.train)
-    compiled = time.perf_counter() - start
+    compiled, step, sets = timed_compilation(config, dataset)
     times = [time.perf_counter()]
     for _, state, _ in loop.iterations(step, sets, dataset.train, 2):
         jax.block_until_ready(state)

@@ -80,7 +80,7 @@ class Found(NamedTuple):
     """Losses, gradients by the images, and derivatives along a direction with their quotients."""
 
     losses: tuple
-    library: jax.Array
+    ours: jax.Array
     plain: jax.Array
     by_images: tuple
     by_params: tuple
@@ -142,7 +142,7 @@ def look(module, shape, ipc):
 def assert_right(found):
     ours, plain = found.losses
     assert abs(ours - plain) < 1e-10 * abs(plain)
-    error = np.abs(found.library - found.plain).max() / np.abs(found.plain).max()
+    error = np.abs(found.ours - found.plain).max() / np.abs(found.plain).max()
     assert error < 1e-9, error
 
 
