@@ -38,7 +38,7 @@ from experiments.sweep import (
 from gm_jax import api
 from gm_jax.checks import POSITIVE, flag
 from gm_jax.cli.terminal import say
-from gm_jax.config import Config, list_sets
+from gm_jax.config import Config, list_sets, outer_steps
 from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 from gm_jax.storage import files
@@ -49,7 +49,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "best": {},
     "without multi-formation": {"factor": 1, "start": "real"},
     "without the mosaic start": {"start": "noise"},
-    "without real inner data": {"inner_data": "synthetic"},
+    "without real inner data": {"inner_data": "synthetic", "inner_images": Config.inner_images},
     "without the level across classes": {"scheme": "intra"},
 }
 """Rows of the ablation: one part of `best` taken back."""
@@ -70,28 +70,31 @@ class Settings(Scale):
 def configs(scale: Settings) -> dict[str, Config]:
     """The settings of each row, but for the number of iterations."""
     small: dict[str, Any] = {"width": 4, "depth": 1, "outer_steps": 2} if scale.smoke else {}
-    small |= {"batch_real": 8, "inner_images": 64} if scale.smoke else {}
+    small |= {"batch_real": 8} if scale.smoke else {}
     rows: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in scale.recipes}
     if scale.ablate:
         rows = {name: ("best", changes) for name, changes in PARTS.items()}
     found: dict[str, Config] = {}
     for row, (name, changes) in rows.items():
         settings = recipe(name, scale.dataset, scale.ipc)
-        unused = {"inner_images"} if settings.inner_data == "synthetic" else set()
-        own = {key: value for key, value in small.items() if key not in unused}
-        found[row] = dataclasses.replace(settings, **own | changes, seeds=scale.seeds)
+        settings = dataclasses.replace(settings, **small | changes, seeds=scale.seeds)
+        if scale.smoke and settings.inner_data == "real":
+            settings = dataclasses.replace(settings, inner_images=64)
+        found[row] = settings
     return found
 
 
 def seconds_per_iteration(config: Config) -> float:
-    """Of one set: the faster of two iterations after the first."""
-    alone = dataclasses.replace(config, seeds=1, iterations=3)
+    """Of one set: the faster of two iterations after the first, of at most ten outer steps each."""
+    steps = min(outer_steps(config), 10)
+    alone = dataclasses.replace(config, seeds=1, iterations=3, outer_steps=steps)
     times = []
     for _, state, _ in api.iterations(alone, load_once(config.dataset)):
         jax.block_until_ready(state)
         times.append(time.perf_counter())
     jax.clear_caches()
-    return min(later - earlier for earlier, later in itertools.pairwise(times))
+    fastest = min(later - earlier for earlier, later in itertools.pairwise(times))
+    return fastest * outer_steps(config) / steps
 
 
 def measured(rows: dict[str, Config], path: Path) -> dict[str, float]:
