@@ -11,34 +11,26 @@ With `--ablate`, the rows are `best`, and `best` with one part taken back to the
 """
 
 import dataclasses
-import itertools
-import json
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, get_args
-
-import jax
 
 from experiments import command, table
 from experiments.figures import lines
+from experiments.pacing import measured
 from experiments.sweep import (
     Cell,
     Found,
     Page,
     Scale,
     check_cell,
-    load_once,
     markdown,
     resolve,
     run,
     save,
 )
-from gm_jax import api
 from gm_jax.checks import POSITIVE, flag
-from gm_jax.cli.terminal import say
-from gm_jax.config import Config, list_sets, outer_steps
+from gm_jax.config import Config
 from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 from gm_jax.storage import files
@@ -84,32 +76,6 @@ def configs(scale: Settings) -> dict[str, Config]:
     return found
 
 
-def seconds_per_iteration(config: Config) -> float:
-    """Of one set: the faster of two iterations after the first, of at most ten outer steps each."""
-    steps = min(outer_steps(config), 10)
-    alone = dataclasses.replace(config, seeds=1, iterations=3, outer_steps=steps)
-    times = []
-    for _, state, _ in api.iterations(alone, load_once(config.dataset)):
-        jax.block_until_ready(state)
-        times.append(time.perf_counter())
-    jax.clear_caches()
-    fastest = min(later - earlier for earlier, later in itertools.pairwise(times))
-    return fastest * outer_steps(config) / steps
-
-
-def measured(rows: dict[str, Config], path: Path) -> dict[str, float]:
-    """Seconds per iteration of every row, from the file or measured now."""
-    held = files.read_json(path) if path.exists() else {}
-    for row, config in rows.items():
-        alone = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, seeds=1))))
-        if row not in held or held[row]["settings"] != alone:
-            held[row] = {"seconds": seconds_per_iteration(config), "settings": alone}
-            say(f"{row}: {held[row]['seconds']:.2f} s an iteration")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(path, held)
-    return {row: held[row]["seconds"] for row in rows}
-
-
 def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
     """A row for each recipe, a column for each number of minutes."""
     found = []
@@ -130,24 +96,27 @@ def make(scale: Settings, command: str) -> None:
             raise UserError(f"{flag(name)} is the recipe's own: see --minutes")
     if scale.ablate and scale.recipes != Settings.recipes:
         raise UserError("--recipes has no meaning with --ablate")
-    for row, config in configs(scale).items():
-        check_cell(Cell(row, "", config))
-    seconds = measured(configs(scale), scale.folder / "seconds.json")
+    rows = [Cell(row, "", config) for row, config in configs(scale).items()]
+    for cell in rows:
+        check_cell(cell)
+    seconds = measured(rows, scale.folder / "seconds.json")
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"
-    rows = markdown("recipe", found, lambda one: one.column)
+    page = markdown("recipe", found, lambda one: one.column)
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
-    save(Page(NAME, title, command, cells_are), rows, found, scale)
+    save(Page(NAME, title, command, cells_are), page, found, scale)
     with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:
-        lines(draft, "minutes for a set", "test accuracy, %", _series(found))
+        lines(draft, "minutes for a set", "test accuracy, %", _series(found, seconds))
 
 
-def _series(found: Sequence[Found]) -> dict[str, list[tuple[float, float, float]]]:
-    """By row: minutes that a set took, mean accuracy, standard deviation."""
+def _series(
+    found: Sequence[Found], seconds: dict[str, float]
+) -> dict[str, list[tuple[float, float, float]]]:
+    """By row: minutes of a set's iterations, mean accuracy, standard deviation."""
     series: dict[str, list[tuple[float, float, float]]] = {}
     for one in found:
         if one.accuracies.size and one.config is not None:
-            minutes = one.seconds / 60 / len(list_sets(one.config))
+            minutes = one.config.iterations * seconds[one.row] / 60
             series.setdefault(one.row, []).append((minutes, one.summary.mean, one.summary.std))
     return series
 

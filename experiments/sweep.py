@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments.figures import bars
-from gm_jax.build import check_fits
+from gm_jax.build import check_fits, check_variant
 from gm_jax.checks import Count
 from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
@@ -86,6 +86,11 @@ class Cell(NamedTuple):
     config: Config
     networks: tuple[str, ...] = ()
     variant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Row and column."""
+        return f"{self.row}, {self.column}" if self.column else self.row
 
 
 class Found(NamedTuple):
@@ -170,8 +175,7 @@ def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
         check_cell(cell)
     found = []
     for number, cell in enumerate(cells, start=1):
-        name = f"{cell.row}, {cell.column}" if cell.column else cell.row
-        say(f"[{number}/{len(cells)}] {name}")
+        say(f"[{number}/{len(cells)}] {cell.name}")
         folder = condense_cell(cell, scale)
         _evaluate(folder, cell, scale)
         found += read_cell(folder, cell)
@@ -203,9 +207,9 @@ def cell_folder(cell: Cell, scale: Scale) -> Path:
 def check_cell(cell: Cell) -> None:
     """Raises `UserError` for the first thing that is not allowed."""
     check(cell.config)
-    if cell.variant is not None:
-        load_variant(cell.variant)
     dataset = load_once(cell.config.dataset)
+    if cell.variant is not None:
+        check_variant(cell.config, dataset, load_variant(cell.variant))
     for named in cell.networks or (None,):
         check_fits(with_network(cell.config, named) if named else cell.config, dataset)
 
@@ -343,6 +347,36 @@ def markdown(
     lines = [[corner, *columns], ["---"] * (len(columns) + 1)]
     for row, numbers in (rows | published).items():
         lines.append([row, *(numbers.get(column, "") for column in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def difference(found: Found, base: Found) -> str:
+    """`+0.4 ± 0.2 (5)`: mean over pairs of sets of one seed, and its standard error; in percent.
+
+    A set's accuracy is the mean over its networks.  One pair has no standard error.
+    """
+    if found.accuracies.shape != base.accuracies.shape or not found.accuracies.size:
+        return "no pairs"
+    pairs = 100 * (found.accuracies.mean(1) - base.accuracies.mean(1))
+    error = f" ± {pairs.std(ddof=1) / len(pairs) ** 0.5:.1f}" if len(pairs) > 1 else ""
+    return f"{pairs.mean():+.1f}{error} ({len(pairs)})"
+
+
+def markdown_differences(base: str, found: Sequence[Found]) -> str:
+    """A Markdown table of differences in pairs.
+
+    Args:
+        base: the row that the others are compared with, column by column.
+        found: the cells.
+    """
+    bases = {one.column: one for one in found if one.row == base}
+    columns = list(bases)
+    rows: dict[str, dict[str, str]] = {}
+    for one in found:
+        if one.row != base and one.column in bases:
+            rows.setdefault(one.row, {})[one.column] = difference(one, bases[one.column])
+    lines = [[f"less {base}, in pairs ± standard error", *columns], ["---"] * (len(columns) + 1)]
+    lines += [[row, *(of.get(column, "") for column in columns)] for row, of in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -10,6 +10,7 @@ from gm_jax.build import (
     at_a_time,
     build_method,
     check_fits,
+    check_variant,
     start_sets,
 )
 from gm_jax.condensed import Condensed, DivergedError, from_state
@@ -90,6 +91,7 @@ def iterations(
     """
     check(config)
     check_fits(config, dataset)
+    check_variant(config, dataset, variant)
     sets = start_sets(config, dataset, variant)
     sets = sets if state is None else sets._replace(state=state)
     chunk = at_a_time(config.set_chunk, platforms.defaults().set_chunk)

@@ -22,7 +22,8 @@ from gm_jax.core import (
 )
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
-from gm_jax.data.images import Dataset
+from gm_jax.core.training import NetworkState
+from gm_jax.data.images import Batch, Dataset
 from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
@@ -244,6 +245,30 @@ def check_fits(config: Config, dataset: Dataset) -> None:
         change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
         jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
     check_network_fits(config, dataset)
+
+
+def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
+    """Raises `UserError` for what a variant's signal and distance refuse, before anything runs.
+
+    Both are traced with one image, which computes nothing.
+    """
+    if variant is unchanged:
+        return
+    method = variant(build_method(config, dataset))
+    if config.microbatch and not method.signal.mean_over_images:
+        raise UserError(
+            f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
+            "and is computed on all images of a group at once: leave it out"
+        )
+
+    def distance(key, x):
+        network = NetworkState(*method.network.init(key), None)
+        batch = Batch(x, jnp.zeros(x.shape[:2], jnp.int32))
+        signals = iteration.group_signals(method, network, batch)
+        signal = jax.tree.map(lambda of_groups: of_groups[0], signals)
+        return method.distance(signal, signal)
+
+    jax.eval_shape(distance, jax.random.key(0), jnp.zeros((1, 1, *dataset.image_shape)))
 
 
 def check_network_fits(config: Config, dataset: Dataset) -> None:

@@ -24,6 +24,7 @@ from gm_jax.build import build_method, start_sets
 from gm_jax.checks import Count
 from gm_jax.config import Config
 from gm_jax.core.loop import Sets, compile_iteration
+from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
 
 MODULE = "experiments.benchmarks.compile_time"
@@ -44,12 +45,14 @@ class Settings:
     """How often each program is compiled."""
 
 
-def timed_compilation(config: Config, dataset: Dataset) -> tuple[float, jax.stages.Compiled, Sets]:
+def timed_compilation(
+    config: Config, dataset: Dataset, variant: Variant = unchanged
+) -> tuple[float, jax.stages.Compiled, Sets]:
     """Seconds until the program is ready, the program, and what it starts from."""
     jax.clear_caches()
-    sets = start_sets(config, dataset)
+    sets = start_sets(config, dataset, variant)
     start = time.perf_counter()
-    method_of = lambda swept: build_method(config, dataset, swept)
+    method_of = lambda swept: variant(build_method(config, dataset, swept))
     step = compile_iteration(method_of, sets, dataset.train)
     return time.perf_counter() - start, step, sets
 

@@ -11,8 +11,8 @@ import dataclasses
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
@@ -24,6 +24,7 @@ from experiments.command import SOME
 from gm_jax.checks import Count
 from gm_jax.config import Config
 from gm_jax.core import loop
+from gm_jax.core.method import Variant, unchanged
 
 MODULE = "experiments.benchmarks.levers"
 
@@ -53,21 +54,46 @@ class Settings:
     """How often each program is compiled; it runs as often."""
 
 
-def measure(config: Config) -> tuple[float, float]:
-    """Seconds to compile an iteration, and of one that runs: the faster of two."""
+class Cost(NamedTuple):
+    """Of one program: seconds to compile, seconds of an iteration, MiB of temporary memory."""
+
+    compiled: float
+    ran: float
+    memory: float
+
+
+def measure(config: Config, variant: Variant = unchanged) -> Cost:
+    """Compiles an iteration, without a cache, and runs it twice: the faster one counts."""
     dataset = noise_set(SHAPES["mnist"], 10, config.batch_real)
-    compiled, step, sets = timed_compilation(config, dataset)
+    compiled, step, sets = timed_compilation(config, dataset, variant)
     times = [time.perf_counter()]
     for _, state, _ in loop.iterations(step, sets, dataset.train, 2):
         jax.block_until_ready(state)
         times.append(time.perf_counter())
-    return compiled, min(times[1] - times[0], times[2] - times[1])
+    memory = loop.memory(step).temporary / 2**20
+    return Cost(compiled, min(times[1] - times[0], times[2] - times[1]), memory)
+
+
+def compare(ipc: int, rows: Mapping[str, tuple[Config, Variant]], repeats: int) -> None:
+    """Measures all rows in turn, and prints medians and ratios to the first row."""
+    turns = [[measure(*row) for row in rows.values()] for _ in range(repeats)]
+    medians = [Cost(*map(statistics.median, zip(*of))) for of in zip(*turns)]
+    for name, cost in zip(rows, medians):
+        ran, compiled = cost.ran / medians[0].ran, cost.compiled / medians[0].compiled
+        shown = f"{cost.ran:.2f} | {ran:.2f} | {cost.compiled:.1f} | {compiled:.2f}"
+        print(f"| {ipc} | {name} | {shown} | {cost.memory:.0f} |", flush=True)
+
+
+def print_head() -> None:
+    """Device, version, and the head of the table."""
+    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
+    print("| ipc | | iteration, s | ratio | compilation, s | ratio | temporary memory, MiB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
 
 
 def work(settings: Settings, _: str) -> None:
     """Measures, prints a Markdown table."""
-    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
-    print("| ipc | | iteration, s | ratio | compilation, s | ratio |\n|---|---|---|---|---|---|")
+    print_head()
     for ipc in settings.ipc:
         plain = Config(
             ipc=ipc,
@@ -76,13 +102,9 @@ def work(settings: Settings, _: str) -> None:
             inner_epochs=1,
             batch_real=settings.batch_real,
         )
-        configs = [dataclasses.replace(plain, **changes) for changes in LEVERS.values()]
-        turns = [[measure(config) for config in configs] for _ in range(settings.repeats)]
-        medians = [[statistics.median(part) for part in zip(*of)] for of in zip(*turns)]
-        for name, (compiled, ran) in zip(LEVERS, medians):
-            ratios = ran / medians[0][1], compiled / medians[0][0]
-            shown = f"{ran:.2f} | {ratios[0]:.2f} | {compiled:.1f} | {ratios[1]:.2f}"
-            print(f"| {ipc} | {name} | {shown} |", flush=True)
+        configs = {name: dataclasses.replace(plain, **of) for name, of in LEVERS.items()}
+        rows = {name: (config, unchanged) for name, config in configs.items()}
+        compare(ipc, rows, settings.repeats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import tyro
 from tqdm import tqdm
 
 from gm_jax import api, checks
-from gm_jax.build import check_fits, start_sets
+from gm_jax.build import check_fits, check_variant, start_sets
 from gm_jax.checks import CountOrAll, flag
 from gm_jax.cli.terminal import progress, say
 from gm_jax.condensed import Condensed, DivergedError
@@ -130,6 +130,7 @@ def _prepare(command: Condense) -> Run:
     variant = unchanged if name is None else load_variant(name)
     dataset = load(config.dataset, config.image_size)
     check_fits(config, dataset)
+    check_variant(config, dataset, variant)
     if not pictures.can_draw():
         say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
     record = None if name is None else describe_named(name)

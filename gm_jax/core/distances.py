@@ -11,12 +11,14 @@ derivative of any order is NaN.
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
+
+from gm_jax.errors import UserError
 
 Tree = Any
 Distance = Callable[[Tree, Tree], Float[Array, ""]]
@@ -125,6 +127,35 @@ def of_convolutions(distance: Distance) -> Distance:
         return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4]
 
     return lambda a, b: distance(of_kernels(a), of_kernels(b))
+
+
+def by_part(*distances: Distance, weights: Sequence[ArrayLike] = ()) -> Distance:
+    """sum_i w_i D_i(a_i, b_i) of signals (a_1, ..., a_n), as `signals.together` makes them.
+
+    Args:
+        distances: one for each part.
+        weights: a factor each; all 1 by default.
+
+    Raises:
+        UserError: another number of weights; from the distance, another number of parts.
+
+    >>> both = by_part(l2, l1, weights=(1, 0.5))
+    >>> a, b = (jnp.array([[3.0], [4.0]]), jnp.ones((1, 2))), (jnp.zeros((2, 1)), jnp.zeros((1, 2)))
+    >>> f"{both(a, b):.1f}"  # 5 + 0.5 (1 + 1)
+    '6.0'
+    """
+    count = len(distances)
+    if weights and len(weights) != count:
+        raise UserError(f"by_part: {len(weights)} weights, must be {count}, one a distance")
+    factors: Sequence[Any] = weights or (1.0,) * count
+
+    def distance(a, b):
+        if not isinstance(a, tuple) or len(a) != count:
+            raise UserError(f"by_part: a signal of {count} parts is needed: see signals.together")
+        parts = zip(distances, factors, a, b)
+        return functools.reduce(operator.add, (w * of(a, b) for of, w, a, b in parts))
+
+    return distance
 
 
 def _sum_leaves(f: Callable, a: Tree, b: Tree) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gm_jax.errors import UserError
 from gm_jax.nn.convolution import Form
 from gm_jax.nn.layers import (
     Conv,
@@ -54,12 +55,12 @@ def from_functions(init: Callable, apply: Callable, features: Callable | None = 
     Args:
         init: `key -> params`.
         apply: `(params, x) -> logits`.
-        features: `(params, x) -> [n, d]`; without it, asking for them raises `ValueError`.
+        features: `(params, x) -> [n, d]`; without it, asking for them raises `UserError`.
     """
 
     def features_of(params, stats, x):
         if features is None:
-            raise ValueError("this network offers no features: give from_functions(features=...)")
+            raise UserError("this network offers no features: give from_functions(features=...)")
         return features(params, x)
 
     return Network(
@@ -74,7 +75,7 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     """The network of a Flax linen module with `__call__(x, train: bool)`.
 
     Its features are what the last `layers.Dense` of the module sees; a module without one has none,
-    and asking for them raises `ValueError`.
+    and asking for them raises `UserError`.
 
     Args:
         module: the module; only a `batch_stats` collection may stand beside its `params`.
@@ -104,7 +105,7 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
         with nn.intercept_methods(look):
             apply(params, stats, x)
         if not seen:
-            raise ValueError("this network offers no features: it has no layers.Dense")
+            raise UserError("this network offers no features: it has no layers.Dense")
         return seen[-1]
 
     return Network(init, apply, train, features)

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import command
-from experiments.benchmarks import accelerator, bench, chunks, compile_time, levers
+from experiments.benchmarks import accelerator, bench, chunks, compile_time, levers, signals
 from gm_jax.cli import main as cli
 from gm_jax.config import Config
 
@@ -63,6 +63,7 @@ def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeyp
         (compile_time.main, ["--classes"]),
         (compile_time.main, ["--repeats", "-1"]),
         (levers.main, ["--ipc", "0"]),
+        (signals.main, ["--batch-real", "0"]),
         (chunks.main, ["--numbers", "0"]),
         (chunks.main, ["--dataset", "mnist6k"]),
         (accelerator.main, ["--skip", "nonsense"]),
@@ -99,3 +100,13 @@ def test_levers_print_a_row_each(capsys, monkeypatch):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 1 |")]
     assert [row.split(" | ")[1] for row in rows] == ["plain", "warm-up"]
     assert rows[0].split(" | ")[3] == "1.00"
+
+
+@pytest.mark.slow
+def test_signals_print_a_row_each(capsys, monkeypatch):
+    two = ("gradient", "2 steps")
+    monkeypatch.setattr(signals, "SIGNALS", {name: signals.SIGNALS[name] for name in two})
+    assert signals.main("--ipc 1 --batch-real 2 --repeats 1".split()) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 1 |")]
+    assert [row.split(" | ")[1] for row in rows] == list(two)
+    assert float(rows[1].split(" | ")[6].rstrip(" |")) > 0

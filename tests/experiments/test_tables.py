@@ -21,6 +21,7 @@ from experiments import (
     table2_distances,
     table3_main,
     table4_cross_architecture,
+    table5_signals,
 )
 from gm_jax.config import Config
 from gm_jax.core.distances import DISTANCES
@@ -219,6 +220,31 @@ def test_the_table_rounds_what_the_csv_holds(tmp_path):
     assert row["scheme"] == "multi-level"
 
 
+def test_differences_are_of_pairs_of_sets():
+    """Sets' means 60, 50 and 63, 51: differences 3 and 1, of mean 2, sd 2^(1/2), error 1."""
+
+    def found(row, accuracies):
+        return sweep.Found(row, "b", "convnet", np.array(accuracies), Config(), 3, 1.0, 2.0)
+
+    base = found("base", [[0.55, 0.65], [0.5, 0.5]])
+    other = found("other", [[0.63, 0.63], [0.52, 0.5]])
+    lost = found("lost", [[0.63, 0.63]])
+    assert sweep.difference(other, base) == "+2.0 ± 1.0 (2)"
+    table = sweep.markdown_differences("base", [base, other, lost])
+    assert table.splitlines()[2:] == ["| other | +2.0 ± 1.0 (2) |", "| lost | no pairs |"]
+
+
+def test_signals_at_equal_minutes_take_as_long_as_the_gradient():
+    """A signal that takes twice as long gets half of the iterations."""
+    cells = table5_signals.rows(table5_signals.Settings(dataset="digits", ipcs=(1,), iterations=9))
+    seconds = {cell.name: 1.0 if cell.row == "gradient" else 2.0 for cell in cells}
+    again = table5_signals.at_equal_minutes(cells, seconds)
+    assert len(again) == len(cells) - 1
+    assert {(cell.column, cell.config.iterations) for cell in again} == {
+        ("ipc 1, equal minutes", 4)
+    }
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, research):
     """A run from the command line: a variant, two inter weights, two networks."""
@@ -337,6 +363,7 @@ slow = pytest.mark.slow
         pytest.param(table1_levels, 5, marks=slow),
         pytest.param(table3_main, 4 + 5, marks=slow),
         pytest.param(table4_cross_architecture, 3, marks=slow),
+        pytest.param(table5_signals, 6 + 6, marks=slow),
         pytest.param(recipes, 6, marks=slow),
     ],
 )

@@ -1,8 +1,4 @@
-"""Signals: what of a network is matched.  The loss gradient is the first one.
-
-A signal is a pure function of a network, its parameters and a group of images.  A label of -1 marks
-padding, not an image: a signal must leave it out.
-"""
+"""What a signal is, and what all signals share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +12,7 @@ from gm_jax.core.batching import present
 from gm_jax.data.images import Labels
 
 Tree = Any
+Images = Float[Array, "n h w c"]
 
 
 class Model(NamedTuple):
@@ -26,8 +23,8 @@ class Model(NamedTuple):
         features: `(params, x [n, h, w, c]) -> [n, d]`, what the last dense layer sees.
     """
 
-    logits: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n classes"]]
-    features: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n d"]]
+    logits: Callable[[Any, Images], Float[Array, "n classes"]]
+    features: Callable[[Any, Images], Float[Array, "n d"]]
 
 
 class Signal(NamedTuple):
@@ -36,16 +33,19 @@ class Signal(NamedTuple):
     Attributes:
         of: `(model, params, x [n, h, w, c], y) -> pytree`; labels as in `data.images.Batch`.
         mean_over_images: whether the signal of n images is the mean of their n signals, images with
-            label -1 left out.  Such a signal is computed in microbatches.  Any other one (the
-            result of several training steps, a normalised vector) must say False and is computed
-            on the whole group at once: a wrong True gives wrong numbers without an error.
+            label -1 left out.  Such a signal is computed in microbatches, and the mean over classes
+            is the signal of the class-balanced batch.  Any other one (the result of several
+            training steps, a normalised vector) must say False.  It is computed on the whole group
+            at once, and a microbatch that was asked for is refused; across classes, objectives
+            still take the mean of the classes' signals, which is then no signal of any batch.  A
+            wrong True gives wrong numbers without an error.
         pullback: `(model, params, x, y, v) -> grad_x <of(model, params, x, y), v>` where a signal
             knows a cheaper way than reverse-mode differentiation of `of`, which `None` stands for.
     """
 
-    of: Callable[[Model, Any, Float[Array, "n h w c"], Labels], Tree]
+    of: Callable[[Model, Any, Images, Labels], Tree]
     mean_over_images: bool
-    pullback: Callable[..., Float[Array, "n h w c"]] | None = None
+    pullback: Callable[..., Images] | None = None
 
 
 def cross_entropy(logits: Float[Array, "n classes"], labels: Labels) -> Float[Array, ""]:
@@ -65,27 +65,7 @@ def cross_entropy(logits: Float[Array, "n classes"], labels: Labels) -> Float[Ar
     return jnp.sum(losses * there) / jnp.maximum(jnp.sum(there), 1)
 
 
-def _gradient(model: Model, params: Any, x: Array, y: Array) -> Tree:
-    return jax.grad(lambda params: cross_entropy(model.logits(params, x), y))(params)
-
-
-def _gradient_pullback(model: Model, params: Any, x: Array, y: Array, v: Tree) -> Array:
-    """grad_x <grad_params L, v> = d/de grad_x L(params + e v, x, y) at e = 0.
-
-    Second derivatives commute: forward over reverse needs no weight gradient, and keeps none.
-    """
-
-    def by_images(params):
-        return jax.grad(lambda x: cross_entropy(model.logits(params, x), y))(x)
-
-    return jax.jvp(by_images, (params,), (v,))[1]
-
-
-loss_gradient = Signal(_gradient, mean_over_images=True, pullback=_gradient_pullback)
-"""g(params, x, y) = grad_params CE(logits(params, x), y)      (arXiv 2208.00311, sec. 3)."""
-
-
-def pullback(signal: Signal) -> Callable[..., Float[Array, "n h w c"]]:
+def pullback(signal: Signal) -> Callable[..., Images]:
     """`(model, params, x, y, v) -> grad_x <signal, v>`: the signal's own, or by `jax.vjp`.
 
     With v = dL/dsignal this is dL/dx by the chain rule.

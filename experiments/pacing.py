@@ -1,0 +1,53 @@
+"""Seconds per iteration on this machine, measured once: what equal minutes rest on."""
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+
+from experiments.sweep import Cell, load_once
+from gm_jax import api
+from gm_jax.cli.terminal import say
+from gm_jax.config import outer_steps
+from gm_jax.core.method import unchanged
+from gm_jax.storage import files
+from gm_jax.variants import load_variant
+
+
+def seconds_per_iteration(cell: Cell) -> float:
+    """Of one set: the faster of two iterations after the first, of at most ten outer steps each."""
+    steps = outer_steps(cell.config)
+    few = min(steps, 10)
+    alone = dataclasses.replace(cell.config, seeds=1, iterations=3, outer_steps=few)
+    variant = unchanged if cell.variant is None else load_variant(cell.variant)
+    times = []
+    for _, state, _ in api.iterations(alone, load_once(alone.dataset), variant):
+        jax.block_until_ready(state)
+        times.append(time.perf_counter())
+    jax.clear_caches()
+    return min(later - earlier for earlier, later in itertools.pairwise(times)) * steps / few
+
+
+def measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
+    """Seconds per iteration by a cell's name, from the file or measured now and kept there.
+
+    Let nothing else run while it measures.
+
+    Args:
+        cells: whose iterations; their number and that of the seeds do not matter.
+        path: of a JSON file, with the settings that each number was measured with.
+    """
+    held = files.read_json(path) if path.exists() else {}
+    for cell in cells:
+        alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
+        settings = json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": cell.variant}))
+        if cell.name not in held or held[cell.name]["settings"] != settings:
+            held[cell.name] = {"seconds": seconds_per_iteration(cell), "settings": settings}
+            say(f"{cell.name}: {held[cell.name]['seconds']:.2f} s an iteration")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, held)
+    return {cell.name: held[cell.name]["seconds"] for cell in cells}

@@ -1,0 +1,87 @@
+"""What is matched, as variants of the method: rows of table 5, and of the costs of signals.
+
+Signals of other units are weighted so that the paper's distance sees numbers of a gradient's size.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax.core import distances, signals
+from gm_jax.core.method import Method, unchanged
+
+CURVATURE_WEIGHT = 0.1
+"""Of the l1 distance between curvatures of the last layer, beside that between gradients."""
+
+
+def gradient(method: Method) -> Method:
+    """The paper's."""
+    return unchanged(method)
+
+
+def two_steps(method: Method) -> Method:
+    """Two steps of SGD on the group, divided by -2 times their learning rate."""
+    return _steps(method, 2)
+
+
+def four_steps(method: Method) -> Method:
+    """Four steps of SGD on the group, divided by -4 times their learning rate."""
+    return _steps(method, 4)
+
+
+def _steps(method: Method, k: int) -> Method:
+    lr = method.network_lr
+    mean_gradient = signals.together(signals.k_step(k, lr), weights=(-1 / (k * lr),))
+    return method._replace(signal=mean_gradient)
+
+
+def hessian_gradient(method: Method) -> Method:
+    """The Hessian times the gradient."""
+    return method._replace(signal=signals.hessian_gradient)
+
+
+def gauss_newton_gradient(method: Method) -> Method:
+    """The Gauss-Newton matrix times the gradient."""
+    return method._replace(signal=signals.gauss_newton_gradient)
+
+
+def hessian_vector(method: Method) -> Method:
+    """The Hessian times a random vector of unit length, the same for all networks."""
+    return method._replace(signal=signals.hessian_vector(_direction(method)))
+
+
+def gauss_newton_vector(method: Method) -> Method:
+    """The Gauss-Newton matrix times a random vector of unit length, the same for all networks."""
+    return method._replace(signal=signals.gauss_newton_vector(_direction(method)))
+
+
+def _direction(method: Method) -> Any:
+    params, _ = jax.eval_shape(method.network.init, jax.random.key(0))
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+    length = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in drawn))
+    return jax.tree.unflatten(structure, [leaf / length for leaf in drawn])
+
+
+def head_curvature(method: Method) -> Method:
+    """The gradient, and the diagonal of the last layer's Hessian: D + 0.1 l1 (LCMat)."""
+    weights = (1, CURVATURE_WEIGHT)
+    return method._replace(
+        signal=signals.together(signals.loss_gradient, signals.head_curvature),
+        distance=distances.by_part(method.distance, distances.l1, weights=weights),
+    )
+
+
+def with_features(method: Method) -> Method:
+    """The gradient, and the mean of the last features: D + ||f_S - f_T||^2."""
+    return method._replace(
+        signal=signals.together(signals.loss_gradient, signals.features),
+        distance=distances.by_part(method.distance, distances.mse_global),
+    )
+
+
+def features(method: Method) -> Method:
+    """The mean of the last features alone: ||f_S - f_T||^2 (DM)."""
+    return method._replace(signal=signals.features, distance=distances.mse_global)

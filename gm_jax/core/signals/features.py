@@ -1,0 +1,27 @@
+"""The mean of the last features: distribution matching."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gm_jax.core.batching import present
+from gm_jax.core.signals.signal import Images, Model, Signal
+from gm_jax.data.images import Labels
+
+
+def _features(model: Model, params: Any, x: Images, y: Labels) -> Float[Array, " d"]:
+    a = model.features(params, x)
+    there = present(y).astype(a.dtype)
+    share = there / jnp.maximum(jnp.sum(there), 1)
+    return jnp.matmul(share, a, precision=jax.lax.Precision.HIGHEST)
+
+
+features = Signal(_features, mean_over_images=True)
+"""mean over images of what the last dense layer sees, `[d]`      (DM, arXiv 2110.04181).
+
+Of one dimension: of the distances, only the `global` ones count it.  DM's is `mse_global`.
+
+Cost: a forward pass, a third of a gradient; the pullback is a forward and a backward one.
+"""
