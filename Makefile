@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-port lint format bench faults fuzz clean
+.PHONY: demo test test-all test-port notebooks lint format bench faults fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
@@ -45,6 +45,11 @@ faults: $(VENV)/installed-dev
 # Thousands of damaged and made-up files, of which each must end in one clear line.
 fuzz: $(VENV)/installed-torch
 	$(BIN)/python -m tests.stress.fuzz
+
+# The notebooks, written anew from their Python source and executed.
+notebooks: $(VENV)/installed-dev
+	$(BIN)/jupytext --quiet --to ipynb docs/notebooks/*.py
+	$(BIN)/jupyter execute --inplace docs/notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV)

@@ -65,7 +65,9 @@ def finish(
 
     Args:
         config, dataset, variant: as in `iterations`.
-        state: the last one, or any before it.
+        state: the last one.  Of an earlier one, whose sets have not diverged, give `config` with
+            as many iterations as are done: sets with fewer than `config.iterations` count as
+            diverged.
         record: of the variant, to be saved with the sets.
     """
     parametrisation = variant(build_method(config, dataset)).parametrisation

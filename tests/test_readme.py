@@ -4,8 +4,11 @@ import re
 import sys
 from pathlib import Path
 
+import jupytext
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 import gm_jax
 
@@ -65,6 +68,42 @@ def test_the_research_guide(number, capsys):
     shape = re.search(r"# (\(\d.*\))", code)
     if shape:
         assert shape[1] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_variants_of_the_research_guide_condense(capsys):
+    """Those that the guide only defines: one iteration each, to other images than the paper's."""
+    data = gm_jax.load("digits")
+    config = gm_jax.Config(
+        dataset="digits", ipc=1, depth=1, width=4, iterations=1, batch_real=8, start="real"
+    )
+    plain = gm_jax.condense(config, data).images
+    tried = 0
+    for code in examples("docs/research.md"):
+        if "condense" not in code and "iterations" not in code:
+            for name, variant in run(code).items():
+                if name.startswith("with_"):
+                    images = gm_jax.condense(config, data, variant).images
+                    assert not np.allclose(images, plain, atol=1e-6), name
+                    tried += 1
+    assert tried == 4
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_was_run():
+    """Its source, with two snapshots of a small network; what is committed holds the outputs."""
+    source = (ROOT / "docs/notebooks/signals.py").read_text()
+    committed = nbformat.read(ROOT / "docs/notebooks/signals.ipynb", 4)
+    codes = lambda notebook: [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert codes(committed) == codes(jupytext.reads(source, "py:percent"))
+    assert all(cell.outputs for cell in committed.cells if "plt.show" in cell.source)
+
+    small = source.replace("depth=2, width=64, iterations=160", "depth=1, width=4, iterations=2")
+    small = small.replace("(10, 20, 40, 80, 160)", "(1, 2)").replace("epochs=100", "epochs=2")
+    notebook = jupytext.reads(small, "py:percent")
+    ran = NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    printed = [o.text for cell in ran.cells for o in cell.get("outputs", []) if "text" in o]
+    assert any("two steps less gradient at the end" in text for text in printed)
 
 
 def test_every_option_in_the_readme_is_one():
