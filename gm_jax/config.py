@@ -153,8 +153,9 @@ class Config:
     """Architecture."""
     width: Count = 128
     """ConvNet: channels of a convolution."""
-    depth: Annotated[int, between(1, 100)] = 3
-    """ConvNet: blocks."""
+    depth: Annotated[int, between(1, 100)] | None = None
+    """ConvNet: blocks, each of which halves the image. Default: as many as leave about 4x4 pixels:
+    3 for 28x28 and 32x32, 4 for 64x64, 1 for 8x8."""
     norm: NormName = "instance"
     """ConvNet: normalisation; group has 4 groups."""
     activation: ActivationName = "relu"
@@ -334,7 +335,7 @@ def with_network(config: Config, named: str) -> Config:
         if name != "convnet" or field not in OF_CONVNET or not value:
             allowed = ", ".join(f"{field}=..." for field in OF_CONVNET)
             raise UserError(f"network {named!r}: options are convnet:OPTION,... of {allowed}")
-        whole_number = isinstance(getattr(Config, field), int)
+        whole_number = field in ("width", "depth")
         if whole_number and not value.isdecimal():
             raise UserError(f"network {named!r}: {field} must be a whole number")
         fields[field] = int(value) if whole_number else value

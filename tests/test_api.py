@@ -108,27 +108,35 @@ def test_swept_values_reach_a_variant(digits):
 
 
 def test_a_signal_that_is_no_mean_is_never_cut(digits):
-    """The norm of the gradient of all 4 images, in microbatches of 2 or not: the same images.
+    """The norm of the gradient of all 4 images: a platform's microbatches of 2 leave it alone.
 
-    Were it cut, the mean of two norms would be more than the norm of the mean.
+    Were it cut, the mean of two norms would be more than the norm of the mean.  Microbatches that
+    the user asks for are refused.
     """
 
-    def norm_of(mean_over_images):
+    def norm_of(mean_over_images, microbatch=2):
         def of(model, params, x, y):
             gradient = gm_jax.loss_gradient.of(model, params, x, y)
             return jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)) + 1e-12)[None]
 
         signal = gm_jax.Signal(of, mean_over_images)
         distance = lambda a, b: jnp.sum((a - b) ** 2)
-        return lambda method: method._replace(signal=signal, distance=distance)
+        return lambda method: method._replace(
+            signal=signal, distance=distance, microbatch=microbatch
+        )
 
     losses = {}
-    for name, microbatch, mean in (("all", 0, False), ("cut", 2, False), ("wrong", 2, True)):
-        config = gm_jax.Config(**SMALL | {"microbatch": microbatch, "iterations": 1})
-        ((_, _, info),) = gm_jax.iterations(config, digits, norm_of(mean))
+    variants = {"all": norm_of(False, None), "cut": norm_of(False), "wrong": norm_of(True)}
+    config = gm_jax.Config(**SMALL | {"iterations": 1})
+    for name, variant in variants.items():
+        ((_, _, info),) = gm_jax.iterations(config, digits, variant)
         losses[name] = float(info.match.loss[0, 0])
     assert losses["cut"] == pytest.approx(losses["all"], rel=1e-5)
     assert losses["wrong"] != pytest.approx(losses["all"], rel=1e-3)
+    asked = dataclasses.replace(config, microbatch=2)
+    with pytest.raises(gm_jax.UserError, match="--microbatch 2"):
+        gm_jax.iterations(asked, digits, variants["cut"])
+    gm_jax.iterations(asked, digits, variants["wrong"])
 
 
 def test_evaluate_trains_the_variants_network(digits, plain):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax.build import build_network
+from gm_jax.build import build_network, convnet_depth
 from gm_jax.config import Config
 from gm_jax.data.loading import load
 from gm_jax.nn.networks import from_functions
@@ -28,3 +28,11 @@ def test_a_network_without_dense_layers_has_no_features():
     network = from_functions(lambda key: (), lambda params, x: x.reshape(len(x), -1))
     with pytest.raises(ValueError, match="offers no features"):
         network.features((), {}, jnp.zeros((1, 2, 2, 1)))
+
+
+@pytest.mark.parametrize(("size", "depth"), [(4, 1), (8, 1), (28, 3), (32, 3), (64, 4), (128, 5)])
+def test_convnets_depth_leaves_about_four_pixels(size, depth):
+    """round(log2(size)) - 2; what is set counts first."""
+    dataset = load("digits")._replace(test_images=jnp.zeros((1, size, 2 * size, 1), jnp.uint8))
+    assert convnet_depth(Config(), dataset) == depth
+    assert convnet_depth(Config(depth=2), dataset) == 2
