@@ -1,5 +1,6 @@
 """The calls of `gm_jax`: condensing, evaluating, variants, a loop of one's own, light imports."""
 
+import dataclasses
 import logging
 import statistics
 import subprocess
