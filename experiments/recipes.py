@@ -25,6 +25,7 @@ from experiments.sweep import (
     Scale,
     check_cell,
     markdown,
+    markdown_differences,
     resolve,
     run,
     save,
@@ -102,9 +103,11 @@ def make(scale: Settings, command: str) -> None:
     seconds = measured(rows, scale.folder / "seconds.json")
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"
-    page = markdown("recipe", found, lambda one: one.column)
+    base = "best" if scale.ablate else "paper"
+    tables = [markdown("recipe", found, lambda one: one.column)]
+    tables += [markdown_differences(base, found)] if base in seconds else []
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
-    save(Page(NAME, title, command, cells_are), page, found, scale)
+    save(Page(NAME, title, command, cells_are), "\n\n".join(tables), found, scale)
     with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:
         lines(draft, "minutes for a set", "test accuracy, %", _series(found, seconds))
 

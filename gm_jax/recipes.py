@@ -120,9 +120,9 @@ def _idc_image_lr(dataset: str, ipc: int) -> float:
 
 
 def _best(dataset: str, ipc: int, factor: int | None) -> Settings:
-    """What a first trial recommends: the paper's matching, multi-formation, real images between.
+    """Our own: the paper's matching, multi-formation from mosaics, real images between the steps.
 
-    Preliminary: docs/recipes.md says what it rests on.
+    docs/recipes.md has what was measured.
     """
     return {
         "step_rule": "fixed",

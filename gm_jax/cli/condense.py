@@ -47,7 +47,7 @@ class Condense:
     """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
     recipe: RecipeName | None = None
     """A published method, whose settings become the defaults of all others; `--recipe NAME --help`
-    shows them. best is our own, and preliminary."""
+    shows them. best is our own."""
     variant: str | None = None
     """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
     module is looked for in the current folder too."""
