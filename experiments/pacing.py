@@ -15,11 +15,15 @@ from gm_jax.cli.terminal import say
 from gm_jax.config import outer_steps
 from gm_jax.core.method import unchanged
 from gm_jax.storage import files
-from gm_jax.variants import load_variant
+from gm_jax.variants import describe_named, load_variant
 
 
 def seconds_per_iteration(cell: Cell) -> float:
-    """Of one set: the faster of two iterations after the first, of at most ten outer steps each."""
+    """Of one set: the faster of two iterations after the first, of at most ten outer steps each.
+
+    Longer iterations are scaled from ten steps, between which the network trains nine times: it is
+    up to a tenth of that training too little.
+    """
     steps = outer_steps(cell.config)
     few = min(steps, 10)
     alone = dataclasses.replace(cell.config, seeds=1, iterations=3, outer_steps=few)
@@ -44,7 +48,8 @@ def measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
     held = files.read_json(path) if path.exists() else {}
     for cell in cells:
         alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
-        settings = json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": cell.variant}))
+        variant = None if cell.variant is None else describe_named(cell.variant)._asdict()
+        settings = json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": variant}))
         if cell.name not in held or held[cell.name]["settings"] != settings:
             held[cell.name] = {"seconds": seconds_per_iteration(cell), "settings": settings}
             say(f"{cell.name}: {held[cell.name]['seconds']:.2f} s an iteration")

@@ -208,10 +208,10 @@ def check_cell(cell: Cell) -> None:
     """Raises `UserError` for the first thing that is not allowed."""
     check(cell.config)
     dataset = load_once(cell.config.dataset)
-    if cell.variant is not None:
-        check_variant(cell.config, dataset, load_variant(cell.variant))
     for named in cell.networks or (None,):
         check_fits(with_network(cell.config, named) if named else cell.config, dataset)
+    if cell.variant is not None:
+        check_variant(cell.config, dataset, load_variant(cell.variant))
 
 
 @functools.cache
@@ -353,13 +353,19 @@ def markdown(
 def difference(found: Found, base: Found) -> str:
     """`+0.4 ± 0.2 (5)`: mean over pairs of sets of one seed, and its standard error; in percent.
 
-    A set's accuracy is the mean over its networks.  One pair has no standard error.
+    A set's accuracy is the mean over its networks.  One pair has no standard error; where a set
+    diverged, or the numbers of sets differ, there are no pairs.
     """
-    if found.accuracies.shape != base.accuracies.shape or not found.accuracies.size:
+    if not _complete(found) or not _complete(base) or len(found.accuracies) != len(base.accuracies):
         return "no pairs"
     pairs = 100 * (found.accuracies.mean(1) - base.accuracies.mean(1))
     error = f" ± {pairs.std(ddof=1) / len(pairs) ** 0.5:.1f}" if len(pairs) > 1 else ""
     return f"{pairs.mean():+.1f}{error} ({len(pairs)})"
+
+
+def _complete(found: Found) -> bool:
+    """Whether no set diverged."""
+    return found.config is not None and len(found.accuracies) == len(list_sets(found.config))
 
 
 def markdown_differences(base: str, found: Sequence[Found]) -> str:

@@ -23,8 +23,9 @@ from gm_jax.core import (
 )
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
+from gm_jax.core.signals import Signal
 from gm_jax.core.training import NetworkState
-from gm_jax.data.images import Batch, Dataset
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
@@ -258,27 +259,30 @@ def check_fits(config: Config, dataset: Dataset) -> None:
 
 
 def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    """Raises `UserError` for what a variant's signal and distance refuse, before anything runs.
+    """Raises `UserError` for what a variant's parts refuse, before anything runs.
 
-    Both are traced with one image, which computes nothing.
+    The matching of an outer step is traced, which computes nothing.
     """
     if variant is unchanged:
         return
     method = variant(build_method(config, dataset))
+    if not isinstance(method, Method) or not isinstance(method.signal, Signal):
+        raise UserError("the variant must return a Method whose signal is a Signal")
     if config.microbatch and not method.signal.mean_over_images:
         raise UserError(
             f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
             "and is computed on all images of a group at once: leave it out"
         )
 
-    def distance(key, x):
+    def match(key):
+        images = STARTS[config.start](config.factor)(key, dataset.train, config.ipc)
         network = NetworkState(*method.network.init(key), None)
-        batch = Batch(x, jnp.zeros(x.shape[:2], jnp.int32))
-        signals = iteration.group_signals(method, network, batch)
-        signal = jax.tree.map(lambda of_groups: of_groups[0], signals)
-        return method.distance(signal, signal)
+        place = iteration.place(method, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        keys = iteration.step_keys(key)
+        for scheme in method.schemes:
+            iteration.match_images(method, place, keys, scheme, dataset.train, network, images)
 
-    jax.eval_shape(distance, jax.random.key(0), jnp.zeros((1, 1, *dataset.image_shape)))
+    jax.eval_shape(match, jax.random.key(0))
 
 
 def check_network_fits(config: Config, dataset: Dataset) -> None:

@@ -15,7 +15,7 @@
 # default the loss gradient. Here the signal is the change of the parameters after two steps of
 # training, and the question is the one that matters: what does it bring for the same minutes?
 #
-# The source is `docs/notebooks/signals.py`; `make notebook` runs it again.
+# The source is `docs/notebooks/signals.py`; `make notebooks` runs it again.
 
 # %%
 import dataclasses

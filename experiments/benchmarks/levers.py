@@ -51,7 +51,7 @@ class Settings:
     batch_real: Count = 64
     """Real images of each class."""
     repeats: Count = 3
-    """How often each program is compiled; it runs as often."""
+    """How often each program is compiled; it runs twice as often."""
 
 
 class Cost(NamedTuple):

@@ -121,10 +121,16 @@ def cosine_global(a: Tree, b: Tree) -> Float[Array, ""]:
 
 
 def of_convolutions(distance: Distance) -> Distance:
-    """The distance over tensors of four dimensions alone: kernels of convolutions (IDC)."""
+    """The distance over tensors of four dimensions alone: kernels of convolutions (IDC).
+
+    Raises `UserError`, from the distance, where a signal has none.
+    """
 
     def of_kernels(tree):
-        return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4]
+        kernels = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4]
+        if not kernels:
+            raise UserError("of_convolutions: the signal has no kernel of a convolution")
+        return kernels
 
     return lambda a, b: distance(of_kernels(a), of_kernels(b))
 
@@ -137,7 +143,8 @@ def by_part(*distances: Distance, weights: Sequence[ArrayLike] = ()) -> Distance
         weights: a factor each; all 1 by default.
 
     Raises:
-        UserError: another number of weights; from the distance, another number of parts.
+        UserError: no distance, or another number of weights; from the distance, another number of
+            parts.
 
     >>> both = by_part(l2, l1, weights=(1, 0.5))
     >>> a, b = (jnp.array([[3.0], [4.0]]), jnp.ones((1, 2))), (jnp.zeros((2, 1)), jnp.zeros((1, 2)))
@@ -145,9 +152,7 @@ def by_part(*distances: Distance, weights: Sequence[ArrayLike] = ()) -> Distance
     '6.0'
     """
     count = len(distances)
-    if weights and len(weights) != count:
-        raise UserError(f"by_part: {len(weights)} weights, must be {count}, one a distance")
-    factors: Sequence[Any] = weights or (1.0,) * count
+    factors = factors_of("by_part", count, weights)
 
     def distance(a, b):
         if not isinstance(a, tuple) or len(a) != count:
@@ -156,6 +161,19 @@ def by_part(*distances: Distance, weights: Sequence[ArrayLike] = ()) -> Distance
         return functools.reduce(operator.add, (w * of(a, b) for of, w, a, b in parts))
 
     return distance
+
+
+def factors_of(name: str, parts: int, weights: Sequence[ArrayLike]) -> tuple[Any, ...]:
+    """A factor for each part: the weights, or 1 each if there are none.
+
+    Raises:
+        UserError: their number is another one, or there is no part; `name` is who asks.
+    """
+    if not parts:
+        raise UserError(f"{name}: give it at least one")
+    if len(weights) and len(weights) != parts:
+        raise UserError(f"{name}: {len(weights)} weights, must be {parts}, one for each part")
+    return tuple(weights) if len(weights) else (1.0,) * parts
 
 
 def _sum_leaves(f: Callable, a: Tree, b: Tree) -> Float[Array, ""]:

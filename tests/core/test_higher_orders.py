@@ -89,6 +89,16 @@ def test_one_step_is_minus_lr_times_the_gradient(x64):
     assert jnp.array_equal(small(k_step(1, 0.3)), -0.3 * small(loss_gradient))
 
 
+def test_steps_of_many_rates_at_once(x64):
+    """Under `vmap`, rates in double precision beside images in single: as sweeps make them."""
+    rates = jnp.array([0.1, 0.3], jnp.float64)
+    x, v = X.astype(jnp.float32), V.astype(jnp.float32)
+    params = PARAMS.astype(jnp.float32)
+    pull = lambda lr: signals.pullback(k_step(2, lr))(SMALL, params, x, Y, v)
+    together_ = jax.vmap(pull)(rates)
+    assert jnp.allclose(together_, jnp.stack([pull(0.1), pull(0.3)]), rtol=1e-5)
+
+
 def test_two_steps_hold_the_hessian(x64):
     """params_2 - params_0 = -lr g - lr g(params - lr g) = -2 lr g + lr^2 H g + O(lr^3)."""
     rest = lambda lr: small(k_step(2, lr)) + 2 * lr * small(loss_gradient)
@@ -293,12 +303,14 @@ def test_many_sets_at_once(name, x64):
 @every
 @pytest.mark.slow
 def test_dead_units_and_empty_images_are_finite(name):
-    """All units of the convolution are dead, and the images of one class are zero."""
+    """All units are dead, and the images of one class are zero."""
     of_network = network(activation=jax.nn.relu)
     params, real, images = start(of_network)
     dead = jax.tree_util.tree_map_with_path(
-        lambda path, p: p - 100 if "Conv" in str(path) and p.ndim == 1 else p, params
+        lambda path, p: p - 100 if "Norm" in str(path) and "bias" in str(path) else p, params
     )
+    assert jnp.any(of_network.features(params, {}, real[0]) != 0)
+    assert jnp.all(of_network.features(dead, {}, real[0]) == 0)
     images = images.at[0].set(0)
     for at in (params, dead):
         loss, gradient = jax.jit(matching(name, of_network, at, real))(images)
@@ -356,9 +368,11 @@ def test_second_moments_are_what_a_hessian_product_matches(x64):
     ("make", "named"),
     [
         (lambda: k_step(0, 0.1), ["k is 0", "1 or more"]),
+        (lambda: by_part(), ["at least one"]),
+        (lambda: distances.of_convolutions(l1)(V, V), ["no kernel"]),
         (lambda: small(hessian_vector(jnp.ones(4))), ["(4,)", "(3,)"]),
         (lambda: small(gauss_newton_vector({"w": V})), ["w", "(3,)"]),
-        (lambda: together(), ["at least one"]),
+        (lambda: together(), ["one signal or more"]),
         (lambda: together(features, weights=(1, 2)), ["2 weights", "1"]),
         (lambda: by_part(l1, weights=(1, 2)), ["2 weights", "1"]),
         (lambda: by_part(l1, l1)(V, V), ["2 parts", "together"]),

@@ -224,7 +224,8 @@ def test_differences_are_of_pairs_of_sets():
     """Sets' means 60, 50 and 63, 51: differences 3 and 1, of mean 2, sd 2^(1/2), error 1."""
 
     def found(row, accuracies):
-        return sweep.Found(row, "b", "convnet", np.array(accuracies), Config(), 3, 1.0, 2.0)
+        config = Config(seeds=2)
+        return sweep.Found(row, "b", "convnet", np.array(accuracies), config, 3, 1.0, 2.0)
 
     base = found("base", [[0.55, 0.65], [0.5, 0.5]])
     other = found("other", [[0.63, 0.63], [0.52, 0.5]])
@@ -232,6 +233,7 @@ def test_differences_are_of_pairs_of_sets():
     assert sweep.difference(other, base) == "+2.0 ± 1.0 (2)"
     table = sweep.markdown_differences("base", [base, other, lost])
     assert table.splitlines()[2:] == ["| other | +2.0 ± 1.0 (2) |", "| lost | no pairs |"]
+    assert sweep.difference(lost, found("another", [[0.5, 0.5]])) == "no pairs"  # of which seeds?
 
 
 def test_signals_at_equal_minutes_take_as_long_as_the_gradient():

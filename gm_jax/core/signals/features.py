@@ -21,7 +21,8 @@ def _features(model: Model, params: Any, x: Images, y: Labels) -> Float[Array, "
 features = Signal(_features, mean_over_images=True)
 """mean over images of what the last dense layer sees, `[d]`      (DM, arXiv 2110.04181).
 
-Of one dimension: of the distances, only the `global` ones count it.  DM's is `mse_global`.
+Of one dimension: of the distances, only the `global` ones count it, and any other one is 0 for it.
+DM's is `mse_global`.
 
 Cost: with its pullback 0.45 times the gradient's time; beside the gradient a quarter of it.
 """

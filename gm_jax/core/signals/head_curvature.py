@@ -34,5 +34,7 @@ LCMat matches it beside the gradient:
     signal = together(loss_gradient, head_curvature)
     distance = distances.by_part(cosine, l1, weights=(1, eps))
 
+It is no kernel of a convolution: `of_convolutions` belongs around the gradient's distance alone.
+
 Cost: beside the gradient, with its pullback, 0.3 to 0.6 times the gradient's time.
 """

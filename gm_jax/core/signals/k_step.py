@@ -29,10 +29,10 @@ def k_step(k: int, lr: Rate) -> Signal:
         lr: their learning rate; `Method.network_lr` is the inner epochs'.
 
     Raises:
-        UserError: k is less than 1.
+        UserError: k is no integer, or less than 1.
     """
-    if k < 1:
-        raise UserError(f"k_step: k is {k}, must be 1 or more")
+    if not isinstance(k, int) or k < 1:
+        raise UserError(f"k_step: k is {k}, must be an integer of 1 or more")
 
     def of(model, params, x, y):
         return _changes(_gradients(model, x, y), params, k, lr)[0]
@@ -51,7 +51,7 @@ def k_step(k: int, lr: Rate) -> Signal:
             v, by_images = carry
             at = _add(params, change)
             along_params, along_images = jax.jvp(by_both, (at,), (v,))[1]
-            return (_add(v, along_params, -lr), by_images - lr * along_images), None
+            return (_add(v, along_params, -lr), _add(by_images, along_images, -lr)), None
 
         return jax.lax.scan(back, (v, jnp.zeros_like(x)), before, reverse=True)[0][1]
 

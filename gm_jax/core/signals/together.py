@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
+from gm_jax.core.distances import factors_of
 from gm_jax.core.signals.signal import Signal, pullback
 from gm_jax.errors import UserError
 
@@ -22,13 +23,11 @@ def together(*signals: Signal, weights: Sequence[ArrayLike] = ()) -> Signal:
         weights: a factor each; all 1 by default.
 
     Raises:
-        UserError: there is no signal, or another number of weights.
+        UserError: there is no signal, something else than a signal, or another number of weights.
     """
-    if not signals:
-        raise UserError("together: give it at least one signal")
-    if weights and len(weights) != len(signals):
-        raise UserError(f"together: {len(weights)} weights, must be {len(signals)}, one a signal")
-    factors: Sequence[Any] = weights or (1.0,) * len(signals)
+    if not signals or not all(isinstance(signal, Signal) for signal in signals):
+        raise UserError("together: give it one signal or more, each a Signal")
+    factors = factors_of("together", len(signals), weights)
 
     def of(model, params, x, y):
         parts = [signal.of(model, params, x, y) for signal in signals]
