@@ -42,7 +42,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "best": {},
     "without multi-formation": {"factor": 1, "start": "real"},
     "without the mosaic start": {"start": "noise"},
-    "without real inner data": {"inner_data": "synthetic", "inner_images": Config.inner_images},
+    "without real inner data": {"inner_data": "synthetic"},
     "without the level across classes": {"scheme": "intra"},
 }
 """Rows of the ablation: one part of `best` taken back."""
