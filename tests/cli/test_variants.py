@@ -133,6 +133,7 @@ none = lambda method: method._replace(signal=k_step(0, 0.1))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
