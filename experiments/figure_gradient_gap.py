@@ -28,8 +28,8 @@ from gm_jax.checks import Count
 from gm_jax.core import training
 from gm_jax.core.distances import cosine_global, mse_global
 from gm_jax.core.iteration import group_signals
-from gm_jax.core.signals import class_mean
 from gm_jax.data.images import Batch
+from gm_jax.data.spread import class_mean
 from gm_jax.storage import files, run_folder
 
 NAME = "figure_gradient_gap"

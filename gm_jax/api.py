@@ -8,14 +8,17 @@ import jax
 from gm_jax import checks
 from gm_jax.build import (
     at_a_time,
+    build_mesh,
     build_method,
     check_fits,
+    check_objectives,
     check_variant,
     start_sets,
 )
 from gm_jax.condensed import Condensed, DivergedError, from_state
 from gm_jax.config import (
     Config,
+    Devices,
     SetSettings,
     check,
     list_sets,
@@ -25,6 +28,8 @@ from gm_jax.core.divergence import Divergence, find_divergence
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.nn import platforms
+from gm_jax.parallel import meshes
+from gm_jax.parallel.hosts import fetch
 from gm_jax.variants import VariantRecord, describe
 
 log = logging.getLogger("gm_jax")
@@ -33,24 +38,30 @@ log = logging.getLogger("gm_jax")
 # --- condensing -----------------------------------------------------------------------------------
 
 
-def condense(config: Config, dataset: Dataset, variant: Variant = unchanged) -> Condensed:
+def condense(
+    config: Config,
+    dataset: Dataset,
+    variant: Variant = unchanged,
+    devices: Devices = Devices(),
+) -> Condensed:
     """Condenses a data set as the settings say, from start to end.
 
     Args:
         config: the settings; `config.dataset` is only their record of the set's name.
         dataset: what is condensed.
         variant: a change of the method, `Method -> Method`.
+        devices: that the sets, and the classes of each, are spread over; all by default.
 
     Raises:
         UserError: a setting is not allowed.
         DivergedError: a set stopped being finite; the others were finished first.
     """
-    for number, after, _ in iterations(config, dataset, variant):
+    for number, after, _ in iterations(config, dataset, variant, devices=devices):
         log.debug("iteration %d of %d", number + 1, config.iterations)
         state = after
     condensed = finish(config, dataset, state, variant, describe(variant))
     if condensed.diverged:
-        raise DivergedError(condensed, state)
+        raise DivergedError(condensed, fetch(state))
     return condensed
 
 
@@ -75,18 +86,24 @@ def finish(
 
 
 def iterations(
-    config: Config, dataset: Dataset, variant: Variant = unchanged, state: State | None = None
+    config: Config,
+    dataset: Dataset,
+    variant: Variant = unchanged,
+    state: State | None = None,
+    devices: Devices = Devices(),
 ) -> Iterator[tuple[int, State, IterationInfo]]:
     """The iterations of a run, for a loop of your own: log, save and stop as you like.
 
     Checks and compiles at once; logs the memory that the program needs.
 
     Args:
-        config, dataset, variant: as in `condense`.
-        state: where to go on from; it is donated.  Default: the start.
+        config, dataset, variant, devices: as in `condense`.
+        state: where to go on from, whatever devices it was computed on; it is donated.  Default:
+            the start.
 
     Returns:
-        an iterator of `(number, state, info)`; see `core.loop.iterations`.
+        an iterator of `(number, state, info)`; see `core.loop.iterations`.  Their arrays lie on the
+        devices of their sets.
 
     Raises:
         UserError: a setting is not allowed.
@@ -94,15 +111,25 @@ def iterations(
     check(config)
     check_fits(config, dataset)
     check_variant(config, dataset, variant)
+    mesh = build_mesh(config, dataset, devices)
+    check_objectives(config, dataset, variant, mesh)
     sets = start_sets(config, dataset, variant)
-    sets = sets if state is None else sets._replace(state=state)
+    unpadded = meshes.unpadded(mesh, len(sets.keys))
+    sets = meshes.spread_sets(mesh, sets if state is None else sets._replace(state=state))
+    data = meshes.spread_classes(mesh, dataset.train)
     chunk = at_a_time(config.set_chunk, platforms.defaults().set_chunk)
     method_of = lambda swept: variant(build_method(config, dataset, swept))
-    step = loop.compile_iteration(method_of, sets, dataset.train, chunk)
+    step = loop.compile_iteration(method_of, sets, data, chunk, mesh)
+    _log_memory(step, 1 if mesh is None else mesh.size)
+    run = loop.iterations(step, sets, data, config.iterations)
+    return ((number, *unpadded((state, info))) for number, state, info in run)
+
+
+def _log_memory(step: jax.stages.Compiled, devices: int) -> None:
     data, temporary = (size / 2**20 for size in loop.memory(step))
     parts = f"data set and images {data:.0f}, temporary {temporary:.0f}"
-    log.info("memory: %.0f MiB (%s)", data + temporary, parts)
-    return loop.iterations(step, sets, dataset.train, config.iterations)
+    each = f" on each of {devices} devices" if devices > 1 else ""
+    log.info("memory: %.0f MiB%s (%s)", data + temporary, each, parts)
 
 
 def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged) -> str:

@@ -2,15 +2,18 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from gm_jax.checks import MOST
-from gm_jax.config import Config, Swept, list_sets, outer_steps
+from gm_jax.config import Config, Devices, Swept, list_sets, outer_steps
 from gm_jax.core import (
     augment,
     distances,
@@ -25,11 +28,14 @@ from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.core.signals import Signal
 from gm_jax.core.training import NetworkState
-from gm_jax.data.images import Dataset
+from gm_jax.data.images import Batch, Dataset
+from gm_jax.data.spread import HERE, Spread
 from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
+from gm_jax.parallel.hosts import fetch
+from gm_jax.parallel.meshes import CLASSES, make_mesh, spread_of
 
 NORMS: dict[str, Callable] = {
     "none": layers.no_norm,
@@ -208,8 +214,55 @@ def start_sets(config: Config, dataset: Dataset, variant: Variant = unchanged) -
         images = start_from(start_key, dataset.train, config.ipc)
         return set_key, iteration.init(method, images)
 
-    keys, state = jax.vmap(of_seed)(jnp.array(seeds, jnp.uint32))
+    numbers = jnp.array(seeds, jnp.uint32)
+    if isinstance(dataset.train.images, np.ndarray):  # drawn from on the host
+        stack = lambda *arrays: jnp.stack(arrays)
+        keys, state = jax.tree.map(stack, *map(of_seed, numbers))
+    else:
+        keys, state = jax.vmap(of_seed)(numbers)
     return Sets(keys, jax.tree.map(lambda *values: jnp.array(values, float), *swept), state)
+
+
+def build_mesh(config: Config, dataset: Dataset, devices: Devices) -> Mesh | None:
+    """The devices that a run is spread over; `None` for a single one.  Raises as `check_mesh`."""
+    there = jax.devices()
+    used = check_mesh(config, dataset, devices, there) * devices.class_devices
+    return None if used == 1 else make_mesh(there[:used], devices.class_devices)
+
+
+def check_mesh(
+    config: Config, dataset: Dataset, devices: Devices, there: Sequence[jax.Device]
+) -> int:
+    """How many devices, or groups of them, the sets of a run are spread over.
+
+    Args:
+        config, dataset: what is spread.
+        devices: what was asked for.
+        there: all devices that there are.
+
+    Raises:
+        UserError: there are fewer, or they or the classes do not divide.
+    """
+    count, share = devices.devices or len(there), devices.class_devices
+    if count > len(there):
+        raise UserError(f"--devices {count}: there are {len(there)} ({there[0].platform})")
+    if share > count:
+        raise UserError(f"--class-devices {share}: at most {count}, the devices to use")
+    if count % share and devices.devices is not None:
+        raise UserError(f"--devices {count}: must be a multiple of --class-devices {share}")
+    if (classes := len(dataset.class_names)) % share:
+        raise UserError(
+            f"--class-devices {share}: must divide the {classes} classes of {dataset.name}"
+        )
+    if share > 1 and config.scheme in ("inter", "interleaved"):
+        raise UserError(
+            f"--class-devices {share} has no meaning with --scheme {config.scheme}, "
+            "which matches images of mixed classes"
+        )
+    of_sets = count // share
+    if jax.process_count() == 1:  # else each process needs a part
+        of_sets = min(of_sets, len(list_sets(config)))
+    return of_sets
 
 
 def build_protocol(name: str, config: Config, dataset: Dataset) -> protocols.Protocol:
@@ -274,15 +327,63 @@ def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
             "and is computed on all images of a group at once: leave it out"
         )
 
-    def match(key):
-        images = STARTS[config.start](config.factor)(key, dataset.train, config.ipc)
+    def match(key, data):
+        images = STARTS[config.start](config.factor)(key, data, config.ipc)
         network = NetworkState(*method.network.init(key), None)
         place = iteration.place(method, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
         keys = iteration.step_keys(key)
         for scheme in method.schemes:
-            iteration.match_images(method, place, keys, scheme, dataset.train, network, images)
+            iteration.match_images(method, place, keys, scheme, data, network, images)
 
-    jax.eval_shape(match, jax.random.key(0))
+    jax.eval_shape(match, jax.random.key(0), dataset.train)
+
+
+def check_objectives(config: Config, dataset: Dataset, variant: Variant, mesh: Mesh | None) -> None:
+    """Raises `UserError` for an objective of a variant that is another one on many devices.
+
+    Each device has its share of the classes.  The losses of noise, one class a device, are compared
+    with that of a single device.
+    """
+    where = spread_of(mesh)
+    if variant is unchanged or mesh is None or where.axis is None:
+        return
+    method = variant(build_method(config, dataset))
+    signals = _noise_signals(method, dataset, mesh.shape[CLASSES])
+    for scheme in method.schemes:
+        loss = functools.partial(_loss_of, method, scheme)
+        of_devices, stacked = PartitionSpec(CLASSES), PartitionSpec(CLASSES)
+        each = lambda *signals, loss=loss: loss(where, *signals)[None]
+        each = jax.shard_map(
+            each, mesh=mesh, in_specs=of_devices, out_specs=stacked, check_vma=False
+        )
+        expected = jax.jit(functools.partial(loss, HERE))(*signals)
+        if not np.allclose(fetch(jax.jit(each)(*signals)), expected, rtol=1e-3):
+            raise UserError(
+                "--class-devices needs an objective that takes sums and means over classes by "
+                "class_sum and class_mean with place.spread; the variant's does not"
+            )
+
+
+def _loss_of(method: Method, scheme: schemes.Scheme, where: Spread, synthetic: Any, real: Any):
+    number = jnp.zeros((), jnp.int32)
+    at = iteration.place(method, number, number, where)
+    return scheme.objective(at, method.distance, 1.0, synthetic, real).loss
+
+
+def _noise_signals(method: Method, dataset: Dataset, groups: int) -> tuple[Any, Any]:
+    """Two signals `[groups, ...]` of noise, of the method's shapes."""
+
+    def signals(key):
+        network = NetworkState(*method.network.init(key), None)
+        x = jnp.zeros((1, 1, *dataset.image_shape))
+        return iteration.group_signals(method, network, Batch(x, jnp.zeros((1, 1), jnp.int32)))
+
+    shapes = jax.eval_shape(signals, jax.random.key(0))
+    noise = lambda seed: jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(seed), (groups, *leaf.shape[1:]), leaf.dtype),
+        shapes,
+    )
+    return noise(1), noise(2)
 
 
 def check_network_fits(config: Config, dataset: Dataset) -> None:

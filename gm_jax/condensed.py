@@ -11,6 +11,7 @@ from gm_jax.core.method import State
 from gm_jax.core.parametrisation import Parametrisation, pixels
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
+from gm_jax.parallel.hosts import fetch
 from gm_jax.variants import VariantRecord
 
 
@@ -79,6 +80,7 @@ def from_state(
     variant: VariantRecord | None,
 ) -> Condensed:
     """The sets of a run's last state, decoded, on the host."""
+    state = fetch(state)
     decoded = jax.jit(jax.vmap(parametrisation.decode))(state.images)
     sets, classes, n, *shape = decoded.shape
     plain = parametrisation.decode is pixels.decode

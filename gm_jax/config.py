@@ -173,10 +173,52 @@ class Config:
     Default: 16 on a CPU, all at once elsewhere."""
     class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
-    Default: 1 on a CPU, 10 elsewhere."""
+    Default: 1."""
     set_chunk: CountOrAll | None = None
-    """Sets at a time, of several seeds or swept values, for speed and memory alone; 0 is all at
-    once. Default: 1."""
+    """Sets at a time on a device, of several seeds or swept values, for speed and memory alone; 0
+    is all at once. Default: 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices that a run is spread over: results are the same but for rounding, if that."""
+
+    devices: Count | None = None
+    """Devices to use, for sets and their classes; a run may go on with other ones. Default: all, as
+    far as there is work for them."""
+    class_devices: Count = 1
+    """Devices that share the classes of each set, for one large set; the number of classes must be
+    a multiple."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The processes that a run is spread over: each is given the same command."""
+
+    distributed: bool = False
+    """Be one of many processes, on one or more hosts, each started with this command; the first one
+    writes OUT. Slurm, TPU slices and Open MPI say where the others are."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, with --distributed, where nothing else says it."""
+    processes: Count | None = None
+    """How many processes there are, with --distributed, where nothing else says it."""
+    process: Annotated[int, between(0, MOST)] | None = None
+    """Which of them this is, from 0, with --distributed, where nothing else says it."""
+
+
+def check_hosts(hosts: Hosts, devices: Devices) -> None:
+    """Raises `UserError` for the first of these settings that is not allowed."""
+    for name in ("coordinator", "processes", "process"):
+        if getattr(hosts, name) is not None and not hosts.distributed:
+            raise UserError(f"{flag(name)} has no meaning without --distributed")
+    if hosts.coordinator is not None:
+        host, _, port = hosts.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UserError(f"--coordinator {hosts.coordinator}: must be HOST:PORT")
+    if hosts.process is not None and hosts.process >= (hosts.processes or MOST):
+        raise UserError(f"--process {hosts.process}: below --processes {hosts.processes}, from 0")
+    if hosts.distributed and devices.devices is not None:
+        raise UserError("--devices has no meaning with --distributed, which uses all devices")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,8 +252,10 @@ class Evaluation:
     skip_random_real: bool = False
     """Train on the condensed images alone."""
     chunk: CountOrAll | None = None
-    """Networks at a time, for speed and memory alone; 0 is all at once. Default: 1 on a CPU, 20
-    elsewhere."""
+    """Networks at a time on a device, for speed and memory alone; 0 is all at once. Default: 1 on a
+    CPU, 20 elsewhere."""
+    devices: Count | None = None
+    """Devices that networks are spread over. Default: all, as far as there are networks."""
 
 
 # --- sets -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from gm_jax import checks
@@ -29,6 +30,7 @@ from gm_jax.evaluation.protocol import (
 )
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
+from gm_jax.parallel.meshes import make_mesh
 
 RANDOM_REAL = "random real"
 """What a set of random real images is called."""
@@ -126,8 +128,19 @@ def _train(
 ) -> Float[np.ndarray, "sets networks tests"]:
     """Test accuracies of `count` fresh networks on each set."""
     chunk = at_a_time(settings.chunk, platforms.defaults().network_chunk)
-    run = functools.partial(evaluate_sets, key, trial)
-    return np.concatenate([run(sets, count, chunk, progress, first) for first, sets in groups])
+
+    def run(first: int, sets: LabelledSets) -> np.ndarray:
+        mesh = _mesh(settings, np.shape(sets.images)[0] * count)
+        return evaluate_sets(key, trial, sets, count, chunk, progress, first, mesh)
+
+    return np.concatenate([run(*group) for group in groups])
+
+
+def _mesh(settings: Evaluation, networks: int) -> Mesh | None:
+    """The devices that so many networks are spread over; `None` for a single one."""
+    there = jax.local_devices()
+    used = min(settings.devices or len(there), networks)
+    return None if used == 1 else make_mesh(there[:used], 1)
 
 
 # --- DD-Ranking's scores --------------------------------------------------------------------------
@@ -217,6 +230,8 @@ def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluatio
     checks.check(settings)
     if not condensed.finished:
         raise UserError("every set diverged: there is nothing to evaluate")
+    if (settings.devices or 1) > (there := jax.local_device_count()):
+        raise UserError(f"--devices {settings.devices}: there are {there}")
     if settings.scores and settings.skip_random_real:
         raise UserError("--scores compares with random real images: leave --skip-random-real out")
     for name in ("full_epochs", "full_accuracy"):

@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 install_import_hook("gm_jax", "beartype.beartype").__enter__()  # before any import of gm_jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 4)  # as if there were so many: sets are spread over them
 # Compiling is what these tests spend their time on: compile quickly, and each program only once.
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -17,16 +17,31 @@ import tyro
 from tqdm import tqdm
 
 from gm_jax import api, checks
-from gm_jax.build import check_fits, check_variant, start_sets
+from gm_jax.build import (
+    build_mesh,
+    check_fits,
+    check_objectives,
+    check_variant,
+    start_sets,
+)
 from gm_jax.checks import CountOrAll, flag
 from gm_jax.cli.terminal import progress, say
 from gm_jax.condensed import Condensed, DivergedError
-from gm_jax.config import Config, check, list_sets, several_values
+from gm_jax.config import (
+    Config,
+    Devices,
+    Hosts,
+    check,
+    check_hosts,
+    list_sets,
+    several_values,
+)
 from gm_jax.core.loop import iterations_done
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.parallel import hosts
 from gm_jax.recipes import RecipeName
 from gm_jax.storage import checkpoints, files, pictures, run_folder
 from gm_jax.variants import VariantRecord, describe_named, load_variant
@@ -60,6 +75,8 @@ class Condense:
     replace: bool = False
     """Replace the run that the folder holds. A finished one stays in OUT/replaced until the new one
     is finished."""
+    devices: Annotated[Devices, tyro.conf.arg(name="")] = Devices()
+    hosts: Annotated[Hosts, tyro.conf.arg(name="")] = Hosts()
     no_compile_cache: bool = False
     """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
@@ -73,6 +90,7 @@ class Run(NamedTuple):
         dataset: what is condensed.
         variant: the change of the method.
         about: what its config.json holds.
+        devices: that it is spread over.
     """
 
     folder: Path
@@ -80,6 +98,7 @@ class Run(NamedTuple):
     dataset: Dataset
     variant: Variant
     about: dict[str, Any]
+    devices: Devices
 
 
 def condense(command: Condense) -> None:
@@ -89,35 +108,34 @@ def condense(command: Condense) -> None:
         UserError: a setting, the data, or the folder is not as it must be; or the images diverged.
         StoppedError: a signal came; a checkpoint was saved.
     """
-    run = _prepare(command)
-    with run_folder.locked(run.folder):
-        state = None
-        if command.resume and _began(run.folder):
-            _refuse_another_run(run)
-            if run_folder.finished(run.folder):
-                _leave(run.folder)
-                return
-            state = _restored(run)
-        elif not (command.resume or command.replace):
-            _refuse_to_replace(run.folder)
+    _join(command)
+    run = hosts.together(lambda: _prepare(command))
+    _refuse_other_processes(run)
+    with _locked(run.folder):
+        opened = hosts.on_first(lambda: _open(run, command)) or Opened(run)
+        if hosts.highest(opened.finished):
+            return
         try:
-            if state is None:
-                checkpoints.discard(run.folder)
-                run_folder.create(run.folder, run.about)
-            else:
-                run = run._replace(about=_continued(run, iterations_done(state)))
-            _work(run, command.checkpoint_every, state)
+            _work(opened.run, command.checkpoint_every, _shared(opened))
         except DivergedError as error:
             # all is saved by now, and this takes a while
             error.args = (api.explain(error, run.dataset, run.variant),)
             raise
         except OSError as error:
             raise _unwritten(run.folder, error) from error
-    print(f"condensed {run.config.dataset} to {run.config.ipc} images a class: {run.folder}")
+    if hosts.is_first():
+        print(f"condensed {run.config.dataset} to {run.config.ipc} images a class: {run.folder}")
+
+
+def _join(command: Condense) -> None:
+    """Joins the other processes, if there are any: before JAX looks for devices."""
+    checks.check(command)
+    check_hosts(command.hosts, command.devices)
+    if command.hosts.distributed:
+        hosts.start(command.hosts.coordinator, command.hosts.processes, command.hosts.process)
 
 
 def _prepare(command: Condense) -> Run:
-    checks.check(command)
     if command.resume and command.replace:
         raise UserError("--resume and --replace: choose one")
     config = dataclasses.replace(command.config, dataset=absolute(command.config.dataset))
@@ -131,14 +149,83 @@ def _prepare(command: Condense) -> Run:
     dataset = load(config.dataset, config.image_size)
     check_fits(config, dataset)
     check_variant(config, dataset, variant)
+    mesh = build_mesh(config, dataset, command.devices)
+    check_objectives(config, dataset, variant, mesh)
     if not pictures.can_draw():
         say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
     record = None if name is None else describe_named(name)
     about = run_folder.describe(config, dataset, record, command.recipe)
-    return Run(command.out, config, dataset, variant, about)
+    return Run(command.out, config, dataset, variant, about, command.devices)
+
+
+def _refuse_other_processes(run: Run) -> None:
+    """Raises `UserError` in every process if one has other settings, or other data."""
+    same = {**run.about["settings"], "variant": run.about["variant"], "data": run.about["data"]}
+    first, *others = map(json.loads, hosts.texts(json.dumps(same)))
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                values = (
+                    f"{other[name]}, process 0 {value}" if name in run.about["settings"] else ""
+                )
+                raise UserError(
+                    f"process {number} was started with another {flag(name)} {values}".rstrip()
+                )
 
 
 # --- what the folder holds ------------------------------------------------------------------------
+
+
+class Opened(NamedTuple):
+    """A run folder that this process may write into.
+
+    Attributes:
+        run: with what config.json holds from now on.
+        state: that it goes on from; `None` for the start, and in all processes but the first.
+        finished: nothing is left to do.
+    """
+
+    run: Run
+    state: State | None = None
+    finished: bool = False
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While it lasts, no other run writes into the folder."""
+    with contextlib.ExitStack() as stack:
+        hosts.on_first(lambda: stack.enter_context(run_folder.locked(folder)))
+        yield
+
+
+def _open(run: Run, command: Condense) -> Opened:
+    """Refuses a folder that is not to be written into; restores the run, or creates it."""
+    state = None
+    if command.resume and _began(run.folder):
+        _refuse_another_run(run)
+        if run_folder.finished(run.folder):
+            _leave(run.folder)
+            return Opened(run, finished=True)
+        state = _restored(run)
+    elif not (command.resume or command.replace):
+        _refuse_to_replace(run.folder)
+    try:
+        if state is not None:
+            return Opened(run._replace(about=_continued(run, iterations_done(state))), state)
+        checkpoints.discard(run.folder)
+        run_folder.create(run.folder, run.about)
+    except OSError as error:
+        raise _unwritten(run.folder, error) from error
+    return Opened(run)
+
+
+def _shared(opened: Opened) -> State | None:
+    """The state that the first process restored, in all of them."""
+    run, state = opened.run, opened.state
+    if not hosts.highest(state is not None):
+        return None
+    start = start_sets(run.config, run.dataset, run.variant).state if state is None else state
+    return hosts.from_first(start)
 
 
 def _began(folder: Path) -> bool:
@@ -231,11 +318,12 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
     An iteration's info is read while the next one runs, so that the device never waits.
     """
     before = 0 if state is None else iterations_done(state)
-    with stopping() as stopped, progress(run.config.iterations, "iteration", before) as bar:
-        rows = Rows(run, bar, time.perf_counter() - _seconds(run.folder))
-        saver = Saver(run, checkpoint_every, stopped)
+    with stopping() as came, progress(run.config.iterations, "iteration", before) as bar:
+        seconds = hosts.on_first(lambda: _seconds(run.folder)) or 0.0
+        rows = Rows(run, bar, time.perf_counter() - seconds)
+        saver = Saver(run, checkpoint_every, came)
         unwritten = None
-        iterations = api.iterations(run.config, run.dataset, run.variant, state)
+        iterations = api.iterations(run.config, run.dataset, run.variant, state, run.devices)
         for number, after, info in iterations:
             if unwritten is not None:
                 rows.write(*unwritten)
@@ -250,27 +338,29 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
         record = run.about["variant"]
         record = None if record is None else VariantRecord(**record)
         condensed = api.finish(run.config, run.dataset, state, run.variant, record)
-        _finish(run, condensed)
+        hosts.on_first(lambda: _finish(run, condensed))
         if condensed.diverged:
-            raise DivergedError(condensed, state)
+            raise DivergedError(condensed, hosts.fetch(state))
 
 
 @dataclasses.dataclass
 class Saver:
     """Saves checkpoints where they are due, or where a signal came, which it then obeys.
 
+    All processes of a run do so after the same iteration.
+
     Attributes:
         run: what is saved.
         every: iterations from one to the next, 0 for none; `None` is as many as take
             `CHECKPOINT_SECONDS`.
-        stopped: the signal that came, or `None`.
+        came: the signal that came to this process, or `None`.
         last: the clock at the last one.
         since: iterations since.
     """
 
     run: Run
     every: int | None
-    stopped: Callable[[], str | None]
+    came: Callable[[], str | None]
     last: float = dataclasses.field(default_factory=time.monotonic)
     since: int = 0
 
@@ -279,14 +369,18 @@ class Saver:
         self.since += 1
         by_time = time.monotonic() - self.last >= CHECKPOINT_SECONDS
         due = by_time if self.every is None else self.since == self.every
-        return due or self.stopped() is not None
+        return bool(hosts.highest(due or self.came() is not None))
 
     def save(self, state: State) -> None:
         """Saves; raises `StoppedError` if a signal came."""
-        checkpoints.save(self.run.folder, state, run_folder.identity(self.run.about))
+        state, identity = hosts.fetch(state), run_folder.identity(self.run.about)
+        hosts.on_first(lambda: checkpoints.save(self.run.folder, state, identity))
         self.last, self.since = time.monotonic(), 0
-        if name := self.stopped():
+        mine = self.came()
+        stopped = hosts.highest(signal.Signals[mine].value if mine else 0)
+        if stopped:
             number, total = iterations_done(state), self.run.config.iterations
+            name = signal.Signals(stopped).name
             raise StoppedError(f"stopped by {name} after iteration {number} of {total}", name)
 
 
@@ -358,7 +452,10 @@ class Rows(NamedTuple):
 
     def write(self, number: int, info: IterationInfo) -> None:
         """One line in metrics.jsonl for each set that has not diverged, and a step of the bar."""
-        info = jax.device_get(info)
+        info = hosts.fetch(info)
+        hosts.on_first(lambda: self._write(number, info))
+
+    def _write(self, number: int, info: IterationInfo) -> None:
         means = jax.tree.map(lambda part: part.mean(-1), info.match)
         config = self.run.config
         rows = [

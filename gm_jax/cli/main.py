@@ -6,6 +6,7 @@ Status 0 only if the work was done; 2 for a user's mistake; 130 and 143 if a sig
 import argparse
 import contextlib
 import io
+import os
 import re
 import shlex
 import signal
@@ -21,15 +22,18 @@ from gm_jax.cli.compile_cache import use_compile_cache
 from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
 from gm_jax.cli.export import Export, Show, export, show
-from gm_jax.cli.terminal import notices, say
+from gm_jax.cli.prepare import Prepare, prepare
+from gm_jax.cli.terminal import complain, notices
 from gm_jax.config import Config
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.parallel import hosts
 from gm_jax.recipes import RecipeName, recipe
 
 OTHER_COMMANDS = (
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
 )
 
 
@@ -84,7 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold any byte
     work: dict[type, Callable[[Any], None]]
-    work = {Condense: condense, Evaluate: evaluate, Show: show, Export: export}
+    work = {
+        Condense: condense,
+        Evaluate: evaluate,
+        Show: show,
+        Export: export,
+        Prepare: prepare,
+    }
     try:
         command = parse(arguments)
         with notices():
@@ -99,7 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
-            raise
+            if not hosts.several():
+                raise
+            _end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)
+            os._exit(1)  # else JAX waits for that process, and aborts
         return _end("out of memory: try smaller sizes or --microbatch", 2)
     except KeyboardInterrupt:
         return _end("interrupted", 130)
@@ -108,5 +121,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _end(why: str, status: int) -> int:
     """Prints why on one line, whatever names it quotes; returns the status."""
-    say(f"gm-jax: {' '.join(why.splitlines())}")
+    complain(f"gm-jax: {' '.join(why.splitlines())}")
     return status

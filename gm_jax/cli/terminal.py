@@ -11,12 +11,20 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from gm_jax.parallel.hosts import is_first
+
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 """The argument that names a run folder."""
 
 
 def say(line: str) -> None:
-    """Prints a line at once; a closed standard error is no reason to stop."""
+    """Prints a line at once, in the first process; a closed standard error is no reason to stop."""
+    if is_first():
+        complain(line)
+
+
+def complain(line: str) -> None:
+    """Prints a line at once, in whichever process."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
@@ -42,6 +50,8 @@ class _Notices(logging.Handler):
 
 def progress(total: int, unit: str, done: int = 0) -> tqdm:
     """A bar with the loss and the time left; a line every 10 seconds where there is no terminal."""
+    if not is_first():
+        return tqdm(disable=True)
     if sys.stderr.isatty():
         return tqdm(total=total, initial=done, unit=unit)
     layout = "{n_fmt}/{total_fmt} {unit}, {elapsed} elapsed, {remaining} left{postfix}"

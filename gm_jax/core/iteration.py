@@ -2,6 +2,9 @@
 
 Read from the top: an iteration is a scan over outer steps, an outer step matches signals, moves the
 images and trains the network on them.  Named scopes tell the phases apart in a profiler.
+
+Where the classes are spread over devices (`data.spread`), each computes the signals of its own and
+does all the rest as the others do.  Collectives stand where `spread` is called, and nowhere else.
 """
 
 import functools
@@ -19,8 +22,10 @@ from gm_jax.core.objectives import MatchInfo, Place
 from gm_jax.core.schemes import Scheme
 from gm_jax.core.signals import Model, cross_entropy, pullback
 from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
+from gm_jax.data import spread
 from gm_jax.data.drawing import draw_classes, draw_mixed
 from gm_jax.data.images import Batch, ClassImages
+from gm_jax.data.spread import HERE, Spread
 
 BATCH_NORM_IMAGES = 16
 """Real images of each class in the pass that sets BatchNorm's statistics at each outer step."""
@@ -105,9 +110,8 @@ def outer_steps(
 
     def step(carried, of_step):
         number, step_key = of_step
-        carried, info = outer_step(
-            method, step_key, data, carried, place(method, state.iteration, number)
-        )
+        at = place(method, state.iteration, number, data.spread)
+        carried, info = outer_step(method, step_key, data, carried, at)
         return carried, (info, observe(carried))
 
     return jax.lax.scan(step, first, (jnp.arange(method.outer_steps), keys))
@@ -126,9 +130,11 @@ def begin(
     return StepState(images, state.optimiser, network), keys
 
 
-def place(method: Method, iteration: Int[Array, ""], step: Int[Array, ""]) -> Place:
+def place(
+    method: Method, iteration: Int[Array, ""], step: Int[Array, ""], spread: Spread = HERE
+) -> Place:
     """Where the outer step of that number stands."""
-    return Place(iteration, step, step == method.outer_steps - 1)
+    return Place(iteration, step, step == method.outer_steps - 1, spread)
 
 
 def outer_step(
@@ -194,34 +200,44 @@ def match_images(
         real_signals = group_signals(method, network, groups)
 
     def choose(images):
-        groups = synthetic_groups(method, scheme, keys, images)
+        groups = synthetic_groups(method, scheme, keys, images, data.spread)
         return groups.x, groups.y
 
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
     weight = len(images) if method.inter_weight is None else method.inter_weight
     match = functools.partial(scheme.objective, place, method.distance, weight)
     info, gradient = match_signals(method, match, network, real_signals, Batch(x, y))
-    return info, to_images(gradient)[0]
+    return info, spread.add(data.spread, to_images(gradient)[0])
 
 
 @jax.named_scope("draw")
 def real_groups(method: Method, scheme: Scheme, keys: StepKeys, data: ClassImages) -> Batch:
     """The real images that a step matches, drawn and augmented."""
-    return _augmented(method, keys, scheme.real(keys.real, data))
+    return _augmented(method, keys, scheme.real(keys.real, data), data.spread)
 
 
 def synthetic_groups(
-    method: Method, scheme: Scheme, keys: StepKeys, images: Float[Array, "C ipc *shape"]
+    method: Method,
+    scheme: Scheme,
+    keys: StepKeys,
+    images: Float[Array, "C ipc *shape"],
+    where: Spread = HERE,
 ) -> Batch:
-    """The synthetic images that a step matches: decoded, chosen, and augmented as the real ones."""
+    """The synthetic images that a step matches: decoded, chosen, and augmented as the real ones.
+
+    Of all groups, those of the classes at hand.
+    """
     decoded = method.parametrisation.decode(images)
-    return _augmented(method, keys, scheme.synthetic(keys.synthetic, decoded))
+    groups = scheme.synthetic(keys.synthetic, decoded)
+    groups = jax.tree.map(functools.partial(spread.of_all, where), groups)
+    return _augmented(method, keys, groups, where)
 
 
-def _augmented(method: Method, keys: StepKeys, groups: Batch) -> Batch:
+def _augmented(method: Method, keys: StepKeys, groups: Batch, where: Spread) -> Batch:
     if method.augment is None:
         return groups
-    group_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys.augment, jnp.arange(len(groups.x)))
+    numbers = spread.labels(where, len(groups.x))
+    group_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys.augment, numbers)
     return groups._replace(x=chunked(method.augment, method.class_chunk)(group_keys, groups.x))
 
 
@@ -317,7 +333,7 @@ def inner_loop(
     network, rule_state = jax.lax.while_loop(
         lambda carry: method.step_rule.keep_going(carry[1]), body, (network, rule_state)
     )
-    return network, rule_state.epochs, rule_state.loss_rose
+    return spread.agreed(data.spread, (network, rule_state.epochs, rule_state.loss_rose))
 
 
 def refresh_stats(
@@ -327,5 +343,6 @@ def refresh_stats(
     if not jax.tree.leaves(network.stats):
         return network
     x, _ = draw_classes(key, data, BATCH_NORM_IMAGES)
+    x = spread.gather(data.spread, x)
     x = x.reshape(-1, *x.shape[2:])
     return network._replace(stats=method.network.train(network.params, network.stats, x)[1])

@@ -5,18 +5,20 @@ for number, state, info in iterations(step, sets, data, until=1000):
     ...  # log, save, stop: the loop is the caller's
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from gm_jax.core.batching import chunked
 from gm_jax.core.iteration import iteration
 from gm_jax.core.method import IterationInfo, Method, State
 from gm_jax.data.images import ClassImages
+from gm_jax.parallel.hosts import fetch
+from gm_jax.parallel.meshes import over_sets, where_classes_lie
 
 
 class Sets(NamedTuple):
@@ -34,7 +36,7 @@ class Sets(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What an iteration's program needs on its device, in bytes, by the compiler's own analysis.
+    """What an iteration's program needs on a device, in bytes, by the compiler's own analysis.
 
     Attributes:
         arguments: real images, synthetic images and optimiser state; results take their place.
@@ -46,23 +48,29 @@ class Memory(NamedTuple):
 
 
 def compile_iteration(
-    method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, chunk: int | None = 1
+    method_of: Callable[[Any], Method],
+    sets: Sets,
+    data: ClassImages,
+    chunk: int | None = 1,
+    mesh: Mesh | None = None,
 ) -> jax.stages.Compiled:
     """`(keys, swept, state, data) -> (state, info)` of all sets; the state is donated.
 
     Args:
         method_of: the equations of one set, from its swept numbers; called while tracing.
-        sets: for the shapes of their arrays.
+        sets: for the shapes of their arrays, and where they lie.
         data: likewise.
-        chunk: sets at a time; see `batching.chunked`.
+        chunk: sets at a time on a device; see `batching.chunked`.
+        mesh: devices that the sets, and the classes of each, are spread over; `None` is one.
     """
 
-    @functools.partial(jax.jit, donate_argnums=2)
     def step(keys, swept, state, data):
         one = lambda key, swept, state: iteration(method_of(swept), key, data, state)
         return chunked(one, chunk)(keys, swept, state)
 
-    return step.lower(*sets, data).compile()
+    shared = None if mesh is None else where_classes_lie(mesh)
+    program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2)
+    return program.lower(*sets, data).compile()
 
 
 def memory(step: jax.stages.Compiled) -> Memory:
@@ -95,11 +103,11 @@ def iterations(
     for number in range(iterations_done(state), until):
         state, info = step(keys, swept, state, data)
         yield number, state, info
-        if before is not None and not np.any(np.all(jax.device_get(before), -1)):
+        if before is not None and not np.any(np.all(fetch(before), -1)):
             return  # every set diverged in the iteration before, and this one changed nothing
         before = info.finite
 
 
 def iterations_done(state: State) -> int:
     """Iterations behind the sets that go on; a set that diverged stays at fewer."""
-    return int(np.max(jax.device_get(state.iteration)))
+    return int(np.max(fetch(state.iteration)))

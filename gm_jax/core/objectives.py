@@ -2,7 +2,9 @@
 
 An objective is `(place, distance, inter_weight, gS, gT) -> MatchInfo`: of where in a run an outer
 step stands, and of two pytrees of signals `[G, ...]`, those of the synthetic and those of the real
-images.  G is the number of classes C, or 1 for mixed classes.
+images.  G is the number of classes C, or 1 for mixed classes.  Where the classes are spread over
+devices, G is only those at hand: an objective takes its sums and means over classes by `class_sum`
+and `class_mean` with `place.spread`, and its loss is that of all classes on every device.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gm_jax.core.distances import Distance
-from gm_jax.core.signals import class_mean
+from gm_jax.data.spread import HERE, Spread, class_mean, class_sum
 
 Tree = Any
 Weight = Float[Array, ""] | float | int
@@ -26,11 +28,13 @@ class Place(NamedTuple):
         iteration: from 0, int32 scalar.
         step: the outer step of this iteration, from 0, int32 scalar.
         last: whether it is the last one, which no inner epochs follow.
+        spread: where the classes are.
     """
 
     iteration: Int[Array, ""]
     step: Int[Array, ""]
     last: Bool[Array, ""]
+    spread: Spread = HERE
 
 
 class MatchInfo(NamedTuple):
@@ -57,16 +61,18 @@ def within(
 
     `inter` is reported and not minimised.
     """
-    loss = jnp.sum(jax.vmap(distance)(synthetic, real))
-    reported = class_mean(jax.lax.stop_gradient(synthetic))
-    return MatchInfo(loss, loss, inter_weight * distance(reported, class_mean(real)))
+    mean = lambda signals: class_mean(signals, place.spread)
+    loss = class_sum(jax.vmap(distance)(synthetic, real), place.spread)
+    reported = mean(jax.lax.stop_gradient(synthetic))
+    return MatchInfo(loss, loss, inter_weight * distance(reported, mean(real)))
 
 
 def across(
     place: Place, distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
 ) -> MatchInfo:
     """loss = w D(mean_c gS_c, mean_c gT_c): across classes alone."""
-    loss = inter_weight * distance(class_mean(synthetic), class_mean(real))
+    mean = lambda signals: class_mean(signals, place.spread)
+    loss = inter_weight * distance(mean(synthetic), mean(real))
     return MatchInfo(loss, jnp.zeros_like(loss), loss)
 
 
@@ -75,8 +81,9 @@ def within_and_across(
 ) -> MatchInfo:
     """loss = sum_c D(gS_c, gT_c) + w D(mean_c gS_c, mean_c gT_c): multi-level, the paper's."""
     # one map over C + 1 signals, the last one their mean: half the code to compile
-    distances = jax.vmap(distance)(_with_mean(synthetic), _with_mean(real))
-    intra, inter = jnp.sum(distances[:-1]), inter_weight * distances[-1]
+    with_mean = lambda signals: _with_mean(signals, place.spread)
+    distances = jax.vmap(distance)(with_mean(synthetic), with_mean(real))
+    intra, inter = class_sum(distances[:-1], place.spread), inter_weight * distances[-1]
     return MatchInfo(intra + inter, intra, inter)
 
 
@@ -95,6 +102,6 @@ def within_then_across(iterations: int, steps: int) -> Objective:
     return objective
 
 
-def _with_mean(signals: Tree) -> Tree:
+def _with_mean(signals: Tree, spread: Spread) -> Tree:
     append = lambda g, mean: jnp.concatenate([g, mean[None]])
-    return jax.tree.map(append, signals, class_mean(signals))
+    return jax.tree.map(append, signals, class_mean(signals, spread))

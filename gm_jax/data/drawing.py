@@ -1,14 +1,19 @@
-"""Drawing batches of real images on the device: by key alone, without replacement."""
+"""Drawing batches of real images on the device: by key and class alone, without replacement.
+
+The draws are the same however the classes are spread over devices.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Int, Key, Shaped
 
+from gm_jax.data import spread
 from gm_jax.data.images import Batch, ClassImages, normalise
 
 
 def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
-    """`batch` images of every class, without replacement, normalised.
+    """`batch` images of every class at hand, without replacement, normalised.
 
     Returns:
         images `[C, b, height, width, channel]` and labels `[C, b]`, b = min(batch, N).  A class
@@ -18,27 +23,39 @@ def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     classes, most = data.images.shape[:2]
     batch = min(batch, most)
 
-    def draw(key, images, count, label):
+    def draw(key, count, label):
         order = jax.random.uniform(key, (most,)) + (jnp.arange(most) >= count)
         place = jnp.arange(batch)
         chosen = jax.lax.top_k(-order, batch)[1][place % count]
-        return images[chosen], jnp.where(place < count, label, -1)
+        return chosen, jnp.where(place < count, label, -1)
 
-    labels = jnp.arange(classes, dtype=jnp.int32)
+    labels = spread.labels(data.spread, classes)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
-    images, labels = jax.vmap(draw)(keys, data.images, data.counts, labels)
-    return Batch(normalise(images, data.mean, data.std), labels)
+    chosen, labels = jax.vmap(draw)(keys, jnp.asarray(data.counts), labels)
+    return Batch(normalise(_take(data.images, chosen), data.mean, data.std), labels)
+
+
+def _take(
+    rows: Shaped[Array | np.ndarray, "C N *shape"], chosen: Int[Array, "C b"]
+) -> Shaped[Array, "C b *shape"]:
+    """Of each row those chosen: of rows in the host's memory, or on its disk, only those."""
+    if isinstance(rows, np.ndarray):
+        return jnp.stack([row[places] for row, places in zip(rows, np.asarray(chosen))])
+    return jax.vmap(lambda row, places: row[places])(rows, chosen)
 
 
 def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     """`batch` images of the whole set, without replacement, normalised; b = min(batch, C * N).
 
-    Where there are fewer images than that, the rest is padding, labelled -1.
+    Where there are fewer images than that, the rest is padding, labelled -1.  Every device that has
+    a share of the classes gets all images.
     """
-    classes, most = data.images.shape[:2]
-    absent = jnp.arange(most)[None] >= data.counts[:, None]
+    counts = spread.gather(data.spread, jnp.asarray(data.counts))
+    classes, most = len(counts), data.images.shape[1]
+    absent = jnp.arange(most)[None] >= counts[:, None]
     order = jax.random.uniform(key, (classes, most)) + absent
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
-    labels = jnp.where(index < data.counts[label], label, -1).astype(jnp.int32)
-    return Batch(normalise(data.images[label, index], data.mean, data.std), labels)
+    labels = jnp.where(index < counts[label], label, -1).astype(jnp.int32)
+    images = spread.choose(data.spread, data.images, label, index)
+    return Batch(normalise(images, data.mean, data.std), labels)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from gm_jax.data.archives import memory_size
+from gm_jax.data.spread import HERE, Spread
 from gm_jax.errors import UserError
 
 
@@ -19,15 +20,18 @@ class ClassImages(NamedTuple):
 
     Attributes:
         images: uint8 `[C, N, height, width, channel]`; only the first `counts[c]` of row c count.
+            On a device, or a NumPy array in the memory or on the disk of the host.
         counts: int32 `[C]`, images of each class, at least 1.
         mean: float `[channel]`, of pixels in 0..1.
         std: float `[channel]`.
+        spread: where the classes are: all are rows here, or a device's share of them.
     """
 
-    images: UInt8[Array, "C N h w channel"]
-    counts: Int[Array, " C"]
+    images: UInt8[Array | np.ndarray, "C N h w channel"]
+    counts: Int[Array | np.ndarray, " C"]
     mean: Float[Array, " channel"]
     std: Float[Array, " channel"]
+    spread: Spread = HERE
 
 
 Labels = Int[Array, "*groups n"] | Float[Array, "*groups n classes"]
@@ -57,6 +61,7 @@ class Dataset(NamedTuple):
         test_images: uint8 `[M, height, width, channel]`.
         test_labels: int32 `[M]`.
         handwritten_digits: whether evaluation uses MNIST's protocol (augmentation, 1000 epochs).
+        digests: SHA-256 of `train` and `test`, where they are known.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Dataset(NamedTuple):
     test_images: UInt8[np.ndarray, "M h w channel"]
     test_labels: Int[np.ndarray, " M"]
     handwritten_digits: bool = False
+    digests: dict[str, str] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

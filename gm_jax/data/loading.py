@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gm_jax.data import tfds
+from gm_jax.data import prepared, tfds
 from gm_jax.data.images import Dataset, by_class, place_in_class
 from gm_jax.data.own import load_folder, load_npz
 from gm_jax.errors import UserError, require
@@ -54,7 +54,8 @@ NAMES = (*SHIPPED, *tfds.NAMES)
 
 
 def load(name: str, image_size: int | None = None) -> Dataset:
-    """The data set of that name, or of that path: a folder of pictures by class, or an `.npz`.
+    """The data set of that name, or of that path: a folder of pictures by class, an `.npz`, or what
+    `gm-jax prepare` wrote.
 
     Args:
         name: one of `NAMES`, or a path; see `own_data`.
@@ -64,12 +65,15 @@ def load(name: str, image_size: int | None = None) -> Dataset:
         UserError: there is no such set, or it cannot be read.
     """
     path = Path(name)
-    if image_size is not None and (name in NAMES or path.is_file()):
+    is_prepared = prepared.is_prepared(path)
+    if image_size is not None and (name in NAMES or path.is_file() or is_prepared):
         raise UserError(f"--image-size {image_size} is for folders of pictures, {name} is none")
     if name in SHIPPED:
         return SHIPPED[name]()
     if name in tfds.NAMES:
         return tfds.load(name)
+    if is_prepared:
+        return prepared.read(path)
     if path.is_dir():
         return load_folder(path, IMAGE_SIZE if image_size is None else image_size)
     if path.is_file() and path.suffix == ".npz":

@@ -7,6 +7,7 @@ from jaxtyping import Shaped, UInt8
 
 from gm_jax.data.archives import read_npz
 from gm_jax.data.images import Dataset, by_class, place_in_class
+from gm_jax.data.prepared import Source
 from gm_jax.errors import UserError, require
 
 HELD_OUT = 5
@@ -28,20 +29,52 @@ def load_folder(folder: Path, size: int) -> Dataset:
     Raises:
         UserError: no classes, a class without pictures, or a picture that cannot be read.
     """
-    split = all((folder / part).is_dir() for part in ("train", "test"))
-    train = _pictures(folder / "train" if split else folder)
-    names = tuple(sorted(train))
-    tests = _pictures(folder / "test") if split else {}
-    if unknown := sorted(set(tests) - set(names)):
-        raise UserError(f"{folder / 'test' / unknown[0]}: no such class in {folder / 'train'}")
-    paths = [(path, label) for label, name in enumerate(names) for path in train[name]]
-    test_paths = [(p, label) for label, name in enumerate(names) for p in tests.get(name, ())]
-    labels = np.array([label for _, label in paths + test_paths], np.int32)
-    images = _read([path for path, _ in paths + test_paths], size)
-    if split:
-        at = len(paths)
-        return _dataset(folder, names, (images[:at], labels[:at]), (images[at:], labels[at:]))
-    return _dataset(folder, names, *hold_out(images, labels))
+    source = folder_source(folder, size)
+    labels = np.repeat(np.arange(len(source.counts)), source.counts)
+    images = np.concatenate([source.rows(label) for label in range(len(source.counts))])
+    rows = by_class(images, labels, len(source.counts))
+    return Dataset(source.name, source.class_names, rows, source.test_images, source.test_labels)
+
+
+def folder_source(folder: Path, size: int) -> Source:
+    """The same, one class at a time.  Only the test images are in memory.
+
+    That all pictures are grey is known only when all were read: they are then read twice.
+    """
+    train, tests = _splits(folder)
+    names = tuple(train)
+    _check_splits(folder, names, sum(map(len, tests.values())))
+    every = [path for paths in (*train.values(), *tests.values()) for path in paths]
+    channels = 1 if all(_is_grey(_read_one(path, size)) for path in every) else 3
+    read = lambda paths: np.stack([_read_one(path, size)[..., :channels] for path in paths])
+    test_labels = np.repeat(np.arange(len(names)), [len(tests[name]) for name in names])
+    return Source(
+        name=str(folder),
+        class_names=names,
+        counts=tuple(len(train[name]) for name in names),
+        rows=lambda label: read(train[names[label]]),
+        test_images=read([path for name in names for path in tests[name]]),
+        test_labels=test_labels.astype(np.int32),
+    )
+
+
+def _splits(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Pictures to train on and to test on, by class, classes by name."""
+    if all((folder / part).is_dir() for part in ("train", "test")):
+        train, tests = _pictures(folder / "train"), _pictures(folder / "test")
+        if unknown := sorted(set(tests) - set(train)):
+            raise UserError(f"{folder / 'test' / unknown[0]}: no such class in {folder / 'train'}")
+        return train, {name: tests.get(name, []) for name in train}
+    found, held_out = _pictures(folder), HELD_OUT - 1
+    train = {
+        name: [path for at, path in enumerate(paths) if at % HELD_OUT != held_out]
+        for name, paths in found.items()
+    }
+    return train, {name: paths[held_out::HELD_OUT] for name, paths in found.items()}
+
+
+def _is_grey(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    return bool((image == image[..., :1]).all())
 
 
 def load_npz(path: Path) -> Dataset:
@@ -88,12 +121,16 @@ def _dataset(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
 ) -> Dataset:
-    if len(names) < 2:
-        raise UserError(f"{source}: two classes at least are needed, there is {len(names)}")
-    if len(test[0]) == 0:
-        raise UserError(f"{source}: no images for the test; give a class {HELD_OUT} or more")
+    _check_splits(source, names, len(test[0]))
     rows = by_class(*train, len(names))
     return Dataset(str(source), names, rows, test[0], test[1].astype(np.int32))
+
+
+def _check_splits(source: Path, names: tuple[str, ...], tests: int) -> None:
+    if len(names) < 2:
+        raise UserError(f"{source}: two classes at least are needed, there is {len(names)}")
+    if tests == 0:
+        raise UserError(f"{source}: no images for the test; give a class {HELD_OUT} or more")
 
 
 def _pictures(folder: Path) -> dict[str, list[Path]]:
@@ -108,13 +145,6 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
     if not found:
         raise UserError(f"{folder} holds no folders of pictures, one a class")
     return found
-
-
-def _read(paths: list[Path], size: int) -> UInt8[np.ndarray, "n h w channel"]:
-    images = np.stack([_read_one(path, size) for path in paths])
-    grey = np.array_equal(images[..., 0], images[..., 1])
-    grey = grey and np.array_equal(images[..., 0], images[..., 2])
-    return images[..., :1] if grey else images
 
 
 def _read_one(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from gm_jax.core.augment import (
@@ -24,6 +25,7 @@ from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
 from gm_jax.data.images import Batch, Dataset, normalise
 from gm_jax.evaluation.mnist_augment import crop_scale_rotate
 from gm_jax.nn.networks import Network
+from gm_jax.parallel.meshes import SETS, over_sets, spread_sets
 
 
 class Protocol(NamedTuple):
@@ -222,6 +224,7 @@ def evaluate_sets(
     chunk: int | None = 1,
     log: Callable[[], None] = lambda: None,
     first: int = 0,
+    mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "sets count tests"]:
     """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
 
@@ -235,6 +238,7 @@ def evaluate_sets(
         chunk: networks at a time; see `batching.chunked`.
         log: called as each network is done.
         first: number of the first set, which is folded into the key.
+        mesh: of one axis that counts, `SETS`: the devices that networks are spread over.
     """
     images = jnp.asarray(sets.images)
     labels = jnp.broadcast_to(jnp.asarray(sets.labels), images.shape[:2])
@@ -243,20 +247,24 @@ def evaluate_sets(
         first + jnp.arange(len(images))
     )
 
-    @jax.jit
-    def program(keys, number, images, labels, test_x, test_y):
+    def program(keys, number, place, everywhere):
+        images, labels, test_x, test_y = everywhere
         of_set = trial._replace(test_x=test_x, test_y=test_y)
 
-        def one(key, number):
+        def one(key, number, place):
             found = train_and_test(key, of_set, images[number], labels[number])
-            jax.debug.callback(lambda _: log(), found)
+            jax.debug.callback(lambda place, _: log() if place < total else None, place, found)
             return found
 
-        return chunked(one, chunk)(keys, number)
+        return chunked(one, chunk)(keys, number, place)
 
-    accuracies = program(keys.reshape(-1), number, images, labels, trial.test_x, trial.test_y)
+    total = len(number)  # what `spread_sets` adds is not logged
+    place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
+    networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
+    program = jax.jit(over_sets(mesh, program, PartitionSpec()))
+    accuracies = program(*networks, (images, labels, trial.test_x, trial.test_y))
     jax.effects_barrier()  # every call of `log` has returned
-    return np.asarray(accuracies, np.float64).reshape(len(images), count, trial.tests)
+    return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)
 
 
 class Summary(NamedTuple):

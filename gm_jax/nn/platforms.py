@@ -31,10 +31,10 @@ class Defaults(NamedTuple):
 # ConvNet 128).  Classes at once were slower, seeds and networks too: an iteration of 16 seeds took
 # 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once (experiments/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
-# Not measured, reasoned: no loops where vmap will do, and memory that does not grow with the number
-# of classes.  10 classes of 256 images of 28x28 make 1.3 GB of each activation of ConvNet's first
-# block, and a gradient keeps several; so seeds go one after another until someone has measured.
-ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=10, set_chunk=1, network_chunk=20)
+# Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
+# at a time needs 1.2 GiB of a chip and compiles in 204 s, ten at a time 5.1 GiB and 306 s; 256
+# images of one class are work enough for a chip.  Sets go one after another for the same reason.
+ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, network_chunk=20)
 
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}
 

@@ -1,6 +1,5 @@
 """Where a result comes from: versions, machine, commit, and a digest of the data."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from gm_jax._version import __version__
+from gm_jax.data.digests import sha256
 from gm_jax.data.images import Dataset
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -55,18 +55,9 @@ def _git(folder: Path, *arguments: str) -> str:
 def data(dataset: Dataset) -> dict[str, Any]:
     """A data set's SHA-256: of the training images by class, and of the test images and labels."""
     train = dataset.train
-    return {
-        "name": dataset.name,
+    digests = dataset.digests or {
         "train": sha256(train.images, train.counts),
         "test": sha256(dataset.test_images, dataset.test_labels),
-        "counts": np.asarray(train.counts).tolist(),
     }
-
-
-def sha256(*arrays: Any) -> str:
-    """Of the arrays' dtypes, shapes and values, in order."""
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    counts = np.asarray(train.counts).tolist()
+    return {"name": dataset.name, **digests, "counts": counts}

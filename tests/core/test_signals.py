@@ -6,7 +6,8 @@ import pytest
 
 from gm_jax.core import signals
 from gm_jax.core.batching import microbatched, microbatched_pullback, per_class
-from gm_jax.core.signals import Model, class_mean, cross_entropy, loss_gradient
+from gm_jax.core.signals import Model, cross_entropy, loss_gradient
+from gm_jax.data.spread import class_mean
 
 KEY = jax.random.key(0)
 PARAMS = {"w": jax.random.normal(KEY, (4, 3)), "v": jax.random.normal(KEY, (3, 3))}

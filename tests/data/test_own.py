@@ -156,14 +156,16 @@ def test_a_wrong_folder_is_refused_with_what_is_wrong(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(UserError, match="a holds no pictures"):
         load(str(tmp_path))
-    (tmp_path / "a" / "1.png").write_bytes(b"\x89PNG but cut off")
-    with pytest.raises(UserError, match=r"1\.png cannot be read as a picture"):
-        load(str(tmp_path))
     picture(tmp_path / "a" / "1.png", RED)
     with pytest.raises(UserError, match="two classes at least"):
         load(str(tmp_path))
     picture(tmp_path / "b" / "1.png", RED)
     with pytest.raises(UserError, match="no images for the test"):
+        load(str(tmp_path))
+    for number in range(2, 6):
+        picture(tmp_path / "a" / f"{number}.png", RED)
+    (tmp_path / "a" / "1.png").write_bytes(b"\x89PNG but cut off")
+    with pytest.raises(UserError, match=r"1\.png cannot be read as a picture"):
         load(str(tmp_path))
     with pytest.raises(UserError, match="--image-size 8 is for folders"):
         load("digits", 8)

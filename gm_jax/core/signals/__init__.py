@@ -28,13 +28,12 @@ from gm_jax.core.signals.features import features
 from gm_jax.core.signals.gradient import loss_gradient
 from gm_jax.core.signals.head_curvature import head_curvature
 from gm_jax.core.signals.k_step import k_step
-from gm_jax.core.signals.signal import Model, Signal, class_mean, cross_entropy, pullback
+from gm_jax.core.signals.signal import Model, Signal, cross_entropy, pullback
 from gm_jax.core.signals.together import together
 
 __all__ = [
     "Model",
     "Signal",
-    "class_mean",
     "cross_entropy",
     "features",
     "gauss_newton_gradient",

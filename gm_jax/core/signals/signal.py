@@ -77,19 +77,3 @@ def pullback(signal: Signal) -> Callable[..., Images]:
         return jax.vjp(lambda x: signal.of(model, params, x, y), x)[1](v)[0]
 
     return by_reverse_mode
-
-
-def class_mean(signals: Tree) -> Tree:
-    """mean_c of per-class signals [C, ...]; of gradients: that of the class-balanced loss.
-
-    >>> class_mean({"w": jnp.array([[1.0, 2.0], [3.0, 6.0]])})["w"].tolist()
-    [2.0, 4.0]
-
-    As a product: on a CPU, a reduction over the first axis took a twelfth of the synthetic part.
-    """
-
-    def mean(g):
-        share = jnp.full(len(g), 1 / len(g), g.dtype)
-        return jnp.tensordot(share, g, 1, precision=jax.lax.Precision.HIGHEST)
-
-    return jax.tree.map(mean, signals)
