@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments import table
 from experiments.figures import panels
-from experiments.sweep import Cell, Scale, condense_cell, config, load_once, resolve
+from experiments.sweep import Cell, Scale, condense_cell, config, fan_out, load_once, resolve
 from gm_jax.build import build_method
 from gm_jax.checks import Count
 from gm_jax.core import training
@@ -107,10 +107,9 @@ def make(scale: Settings, command: str) -> None:
     scale = resolve(scale, NAME)
     if scale.smoke:
         scale = dataclasses.replace(scale, train_epochs=3, networks=2)
-    gaps = {}
-    for distance in DISTANCES:
-        cell = Cell(distance, "", config(scale, distance=distance, seeds=1))
-        gaps[distance] = observe(cell, condense_cell(cell, scale), scale)
+    cells = [Cell(name, "", config(scale, distance=name, seeds=1)) for name in DISTANCES]
+    fan_out(cells, scale, lambda cell: condense_cell(cell, scale))
+    gaps = {cell.row: observe(cell, condense_cell(cell, scale), scale) for cell in cells}
     _write(scale, gaps, command)
 
 

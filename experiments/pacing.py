@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import filelock
 import jax
 
 from experiments.sweep import Cell, load_once
@@ -45,6 +47,13 @@ def measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
         cells: whose iterations; their number and that of the seeds do not matter.
         path: of a JSON file, with the settings that each number was measured with.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):  # jobs of one table measure once
+        held = _measured(cells, path)
+    return {cell.name: held[cell.name]["seconds"] for cell in cells}
+
+
+def _measured(cells: Iterable[Cell], path: Path) -> dict[str, Any]:
     held = files.read_json(path) if path.exists() else {}
     for cell in cells:
         alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
@@ -53,6 +62,5 @@ def measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
         if cell.name not in held or held[cell.name]["settings"] != settings:
             held[cell.name] = {"seconds": seconds_per_iteration(cell), "settings": settings}
             say(f"{cell.name}: {held[cell.name]['seconds']:.2f} s an iteration")
-            path.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(path, held)
-    return {cell.name: held[cell.name]["seconds"] for cell in cells}
+    return held

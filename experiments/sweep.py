@@ -12,14 +12,14 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from experiments.figures import bars
 from gm_jax.build import check_fits, check_variant
-from gm_jax.checks import Count
+from gm_jax.checks import MOST, Count, between
 from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
 from gm_jax.cli.terminal import say
@@ -54,6 +54,11 @@ class Scale:
     out: Path | None = None
     """Folder for the run folders of all cells, the table and the plot. Default: results/ and the
     script's name, followed by -smoke for a smoke test."""
+    list_cells: bool = False
+    """Print the table's cells, a number and a name on each line, and do nothing else."""
+    cell: Annotated[int, between(0, MOST)] | None = None
+    """Condense and evaluate this one alone, for one job of many: all of them share --out. Once they
+    are done, the same command without --cell makes the table."""
     smoke: bool = False
     """Check that the script runs, in a minute or two: sets --dataset digits --iterations 2
     --batch-real 8 --seeds 1 --count 1 --epochs 2 and small networks. The numbers mean nothing."""
@@ -169,17 +174,37 @@ def run(cells: Sequence[Cell], scale: Scale) -> list[Found]:
 
     Raises:
         UserError: a setting, network or variant of any cell is not allowed (raised before the
-            first one runs), or a cell's folder holds a run of other settings.
+            first one runs), or a cell's folder holds a run of other settings, or is in use.
+        SystemExit: one cell alone was asked for, or their list; with status 0.
     """
     for cell in cells:
         check_cell(cell)
+    fan_out(cells, scale, lambda cell: run_cell(cell, scale))
     found = []
     for number, cell in enumerate(cells, start=1):
         say(f"[{number}/{len(cells)}] {cell.name}")
-        folder = condense_cell(cell, scale)
-        _evaluate(folder, cell, scale)
-        found += read_cell(folder, cell)
+        found += run_cell(cell, scale)
     return found
+
+
+def fan_out(cells: Sequence[Cell], scale: Scale, work: Callable[[Cell], Any]) -> None:
+    """Lists the cells, or does the work of one, and leaves the program, if that is asked for."""
+    if scale.list_cells:
+        for number, cell in enumerate(cells):
+            print(f"{number} {cell.name}")
+        raise SystemExit(0)
+    if scale.cell is not None:
+        if scale.cell >= len(cells):
+            raise UserError(f"--cell {scale.cell}: must be 0 to {len(cells) - 1}")
+        work(cells[scale.cell])
+        raise SystemExit(0)
+
+
+def run_cell(cell: Cell, scale: Scale) -> list[Found]:
+    """The cell's results; condensed and evaluated as far as it is not."""
+    folder = condense_cell(cell, scale)
+    _evaluate(folder, cell, scale)
+    return read_cell(folder, cell)
 
 
 def condense_cell(cell: Cell, scale: Scale) -> Path:

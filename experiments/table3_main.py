@@ -50,21 +50,26 @@ def make(scale: Settings, command: str) -> None:
     scale = resolve(scale, NAME)
     if scale.smoke:
         scale = dataclasses.replace(scale, datasets=("digits",), ipcs=(1,), full_epochs=1)
-    found: list[Found] = []
-    for dataset in scale.datasets:
-        for ipc in scale.ipcs:
-            of_column = dataclasses.replace(scale, dataset=dataset, ipc=ipc)
-            found += run_column(of_column, f"{dataset}, {ipc}")
+    columns = {
+        f"{dataset}, {ipc}": dataclasses.replace(scale, dataset=dataset, ipc=ipc)
+        for dataset in scale.datasets
+        for ipc in scale.ipcs
+    }
+    cells = [
+        Cell(name, column, config(of_column, **own))
+        for column, of_column in columns.items()
+        for name, own in METHODS.items()
+    ]
+    ours = run(cells, scale)
+    rivals = [
+        rival(kind, of_column, column, scale.full_epochs)
+        for column, of_column in columns.items()
+        for kind in RIVALS
+    ]
+    found = [*rivals, *ours]
     published = {"DC, published": published_for(found)}
     rows = markdown("method", found, lambda one: one.column, published)
     save(Page(NAME, "The method's parts and its rivals", command), rows, found, scale)
-
-
-def run_column(scale: Settings, column: str) -> list[Found]:
-    """All rows of one data set and ipc."""
-    rivals = [rival(kind, scale, column, scale.full_epochs) for kind in RIVALS]
-    cells = [Cell(name, column, config(scale, **own)) for name, own in METHODS.items()]
-    return rivals + run(cells, scale)
 
 
 def published_for(found: Sequence[Found]) -> dict[str, str]:

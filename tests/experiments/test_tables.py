@@ -14,6 +14,7 @@ from experiments import (
     command,
     figure_gradient_gap,
     figure_step_rules,
+    launch,
     recipes,
     rivals,
     sweep,
@@ -412,3 +413,53 @@ def test_figures_have_all_their_points(script, columns, rows, tmp_path, capsys):
     assert script.main(["--smoke", "--out", str(tmp_path)]) == 0
     found = assert_written(tmp_path, script.NAME, capsys.readouterr().out)
     assert len({tuple(row[column] for column in columns) for row in found}) == rows == len(found)
+
+
+# --- many jobs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_cells_of_single_jobs_make_the_table_of_one(tmp_path, capsys):
+    """Listed, run one by one in any order, the last two by submitit; then the table is read."""
+    out = tmp_path / "fleet"
+    words = ["--smoke", "--out", str(out)]
+    with pytest.raises(SystemExit, match="0"):
+        table1_levels.main([*words, "--list-cells"])
+    listed = capsys.readouterr().out.splitlines()
+    names = ["intra", "inter", "interleaved", "multi-level", "intra, cosine (DC)"]
+    assert listed == [f"{number} {name}" for number, name in enumerate(names)]
+    assert not out.exists()
+    for cell in (4, 0):
+        with pytest.raises(SystemExit, match="0"):
+            table1_levels.main([*words, "--cell", str(cell)])
+    assert not (out / "table1_levels.md").exists()
+    assert len(list((out / "cells").iterdir())) == 2
+    given = ["table1_levels", "--cluster", "local", "--logs", str(tmp_path / "logs")]
+    assert launch.main([*given, "--", *words]) == 0
+    shown = capsys.readouterr().out
+    assert [line.partition(": ")[2] for line in shown.splitlines() if ": cell" in line] == [
+        f"cell {number}" for number in range(5)
+    ]
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("synthetic.npz")}
+    assert len(before) == 5
+    assert table1_levels.main(words) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "table1_levels.md").exists()
+
+
+@pytest.mark.slow
+def test_jobs_that_fail_or_cannot_be_are_named(tmp_path, capsys):
+    """A cell that is not there, a script's wrong argument, a cell in use by another job."""
+    out = tmp_path / "fleet"
+    words = ["--smoke", "--out", str(out)]
+    assert table1_levels.main([*words, "--cell", "5"]) == 2
+    assert "--cell 5: must be 0 to 4" in capsys.readouterr().err
+    assert launch.main(["table1_levels", "--cluster", "local", "--", "--count", "0"]) == 2
+    assert "--count 0" in capsys.readouterr().err
+    with run_folder.locked(out / "cells" / "intra"):
+        assert table1_levels.main([*words, "--cell", "0"]) == 2
+        assert "in use" in capsys.readouterr().err
+        logs = ["--logs", str(tmp_path / "logs")]
+        given = ["table1_levels", "--cluster", "local", *logs, "--", *words]
+        assert launch.main(given) == 1
+        assert "launch: cells 0 failed" in capsys.readouterr().err
