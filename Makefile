@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Every test there is, PyTorch's files and the port that speed is measured against included.
+# Every test there is: PyTorch's files, the port that speed is measured against, TPU programs.
 test-all: $(VENV)/installed-torch
 	$(BIN)/pytest -n 2 --dist loadfile -m 'slow or not slow'
 
@@ -66,5 +66,5 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 $(VENV)/installed-torch: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e '.[torch]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e '.[torch,tpu]'
 	@touch $@

@@ -82,6 +82,7 @@ class Collective(NamedTuple):
 def slice_devices(name: str) -> list[Any]:
     """The devices of a TPU slice; raises `UserError` if there is no such slice, or no compiler."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not look for a TPU to ask
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no TPU is held, so none is locked
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except jax.errors.JaxRuntimeError as error:

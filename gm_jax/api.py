@@ -119,7 +119,8 @@ def iterations(
     data = meshes.spread_classes(mesh, dataset.train)
     chunk = at_a_time(config.set_chunk, platforms.defaults().set_chunk)
     method_of = lambda swept: variant(build_method(config, dataset, swept))
-    step = loop.compile_iteration(method_of, sets, data, chunk, mesh)
+    with jax.default_matmul_precision(config.precision):
+        step = loop.compile_iteration(method_of, sets, data, chunk, mesh)
     _log_memory(step, 1 if mesh is None else mesh.size)
     run = loop.iterations(step, sets, data, config.iterations)
     return ((number, *unpadded((state, info))) for number, state, info in run)
@@ -145,7 +146,8 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
     state = jax.tree.map(lambda a: a[number], error.state)
     key = start_sets(config, dataset, variant).keys[number]
     method = variant(build_method(config, dataset, of_set.swept))
-    found = find_divergence(method, key, dataset.train, state)
+    with jax.default_matmul_precision(config.precision):
+        found = find_divergence(method, key, dataset.train, state)
     return f"{error}; set {number} (seed {of_set.seed}): {_describe_divergence(found, of_set)}"
 
 

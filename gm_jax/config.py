@@ -56,6 +56,7 @@ StartName = Literal["noise", "real", "mix"]
 AugmentName = Literal["none", "dsa", "idc"]
 ProtocolName = Literal["paper", "dsa", "idc", "ddranking"]
 InnerDataName = Literal["synthetic", "real"]
+PrecisionName = Literal["default", "high", "highest"]
 ConvolutionName = Literal["xla", "products", "winograd"]
 
 OF_INNER_EPOCHS = (
@@ -166,6 +167,10 @@ class Config:
     """First seed: of noise, networks and real batches."""
     seeds: Count = 1
     """Seeds `seed`, `seed + 1`, ...: a set for each, as if it ran alone."""
+    precision: PrecisionName = "default"
+    """Products on an accelerator: with factors of bfloat16 on a TPU and TensorFloat-32 on a GPU
+    (default), in three such passes on a TPU (high), or as float32 (highest). A CPU computes in
+    float32."""
     convolution: ConvolutionName | None = None
     """How convolutions are computed, for speed alone. Default: winograd on a CPU, xla elsewhere."""
     microbatch: CountOrAll | None = None

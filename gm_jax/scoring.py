@@ -101,20 +101,21 @@ def evaluate(
     seeds = 0 if settings.skip_random_real else config.seeds
     groups = _sets_to_train_on(jax.random.split(random_key, seeds), condensed, dataset)
     kinds, test, found = _kinds(condensed, seeds), test_set(dataset), []
-    for name, network in _networks(condensed, dataset, settings, variant).items():
-        trial = Trial(network, protocol, *test, settings.tests)
-        train = functools.partial(_train, networks_key, settings, progress)
-        accuracies, fair, full = train(trial, groups, settings.count), {}, None
-        if settings.scores:
-            other = trial._replace(protocol=_other_way(protocol, config, dataset), tests=1)
-            ways = _ways(protocol, accuracies, train(other, groups, settings.count))
-            full = settings.full_accuracy
-            full = _full_accuracy(trial, dataset, settings, train) if full is None else full
-            fair = _fair_scores(condensed, kinds, ways, full)
-        found += [
-            Score(name, kind, accuracies[of_kind], protocol, fair.get(kind), full)
-            for kind, of_kind in kinds.items()
-        ]
+    with jax.default_matmul_precision(config.precision):
+        for name, network in _networks(condensed, dataset, settings, variant).items():
+            trial = Trial(network, protocol, *test, settings.tests)
+            train = functools.partial(_train, networks_key, settings, progress)
+            accuracies, fair, full = train(trial, groups, settings.count), {}, None
+            if settings.scores:
+                other = trial._replace(protocol=_other_way(protocol, config, dataset), tests=1)
+                ways = _ways(protocol, accuracies, train(other, groups, settings.count))
+                full = settings.full_accuracy
+                full = _full_accuracy(trial, dataset, settings, train) if full is None else full
+                fair = _fair_scores(condensed, kinds, ways, full)
+            found += [
+                Score(name, kind, accuracies[of_kind], protocol, fair.get(kind), full)
+                for kind, of_kind in kinds.items()
+            ]
     return found
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ["JAX_PLATFORMS"] = "cpu"  # where libtpu is installed, JAX looks for a TPU otherwise
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

@@ -108,6 +108,7 @@ def test_swept_values_reach_a_variant(digits):
     np.testing.assert_allclose(ours.images, plain.images, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_no_mean_is_never_cut(digits):
     """The norm of the gradient of all 4 images: a platform's microbatches of 2 leave it alone.
 

@@ -42,6 +42,7 @@ def copy(finished, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
     """1 seed, 2 rates: two sets, evaluated apart; random real images once a seed."""
     out = tmp_path / "run"
@@ -350,6 +351,7 @@ def test_random_real_sets_of_more_images_than_a_class_has():
     assert np.bincount(np.asarray(y) + 1).tolist() == [100] + [140] * 10
 
 
+@pytest.mark.slow
 def test_multi_formation_and_real_inner_data(tmp_path):
     """Two learned images of each class stand for 2 * 2^2 = 8; both are kept, shown and exported."""
     arguments = [

@@ -234,6 +234,7 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     assert results(folder / "replaced") == results(unbroken)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
     """A draft of config.json and the lock are all there is: the same command begins."""
     folder = tmp_path / "run"
@@ -244,7 +245,13 @@ def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
     assert {p.name for p in folder.iterdir()} < {*run_folder.FILES, run_folder.LOCK}
 
 
-@pytest.mark.parametrize("name", ["a[b]", "back\\slash", "gs:", "100% #1?"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "100% #1?",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("a[b]", "back\\slash", "gs:")),
+    ],
+)
 def test_runs_in_folders_of_any_name_are_resumed(tmp_path, stopped, name):
     folder = shutil.copytree(stopped, tmp_path / name)
     status, _, err = gm_jax("condense", *LONGER, "--out", folder, "--resume")
@@ -252,6 +259,7 @@ def test_runs_in_folders_of_any_name_are_resumed(tmp_path, stopped, name):
     assert "resumes at iteration 3" in err
 
 
+@pytest.mark.slow
 def test_files_of_others_among_the_checkpoints_stay(halfway):
     (halfway / "checkpoints" / "notes.txt").write_text("mine")
     (halfway / "checkpoints" / "5.npz").write_text("{}")

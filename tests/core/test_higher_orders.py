@@ -340,6 +340,7 @@ def test_forward_mode_of_every_order(x64):
     assert 12 < rests[0] / rests[1] < 20  # 2^4 = 16
 
 
+@pytest.mark.slow
 def test_second_moments_are_what_a_hessian_product_matches(x64):
     """A quadratic problem: one pixel, logits x w, at w = 0.
 

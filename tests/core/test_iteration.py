@@ -133,6 +133,7 @@ def test_every_norm_runs_and_moves_the_images(digits, norm):
     assert np.any(after.images != before)
 
 
+@pytest.mark.slow
 def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
     """Matching against all 2 images of a class, padded to 5, is matching against those 2."""
     key = jax.random.key(0)

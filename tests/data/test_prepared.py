@@ -99,6 +99,7 @@ def test_measured_statistics_are_those_of_the_pixels(tmp_path):
     np.testing.assert_array_equal(found.images, expected.images)
 
 
+@pytest.mark.slow
 def test_what_is_not_as_it_was_is_refused(digits, tmp_path):
     """Files cut off, of another shape or version; nothing is overwritten or half-written."""
     for name, spoil in (

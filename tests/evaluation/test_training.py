@@ -78,6 +78,7 @@ def test_two_gaussians_reach_the_bayes_rate():
     assert abs(accuracy(linear(), state, test_x, test_y, 64) - 0.9772) < 0.012
 
 
+@pytest.mark.slow
 def test_batch_norm_in_microbatches_sees_the_whole_batch():
     """Statistics of part of a batch are not those of the batch: such networks take it whole."""
     network = from_flax(ConvNet(3, width=4, depth=1, norm=batch_norm), (8, 8, 1))
@@ -124,6 +125,7 @@ def test_identity_shift_and_quarter_turn():
     assert jnp.allclose(turned, jnp.rot90(IMAGE), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_augmentation_keeps_constant_images_and_depends_on_the_key():
     flat = jnp.full((6, 9, 9, 2), 0.7)  # what comes in from outside is the mean: 0.7
     assert jnp.allclose(crop_scale_rotate(KEY, flat), flat, atol=1e-6)

@@ -117,6 +117,7 @@ def test_vmap_over_images_kernels_or_both(form):
     assert_same(*mapped(x, kernel))
 
 
+@pytest.mark.slow
 def test_gradient_of_nested_vmaps():
     """Classes inside, seeds outside: both axes end up in the group axis."""
     x, kernel, padding = inputs(SHAPES["3x3 same"])

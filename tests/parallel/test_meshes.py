@@ -133,13 +133,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        name if name == "multi-level" else pytest.param(name, marks=pytest.mark.slow)
-        for name in CASES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_classes_over_devices_are_those_of_one_device(case):
     """Two sets on 2 x 2 devices: losses, epochs and images, but for the order of additions.
 

@@ -14,6 +14,7 @@ from gm_jax.errors import UserError
 from tests.stress import fuzz
 
 
+@pytest.mark.slow
 def test_bad_files_end_in_one_line(capsys):
     """`make fuzz` tries 500 of each kind."""
     assert fuzz.main(["--examples", "5"]) == 0
