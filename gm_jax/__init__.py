@@ -3,6 +3,7 @@
 The names here are what a script needs.  Every equation stands in the package of its concern:
 
     data/        where images come from, and drawing batches
+    parallel/    many devices and many hosts
     nn/          networks and the convolutions that are fast inside loops
     core/        the method: signals, distances, objectives, step rules, the iteration
     evaluation/  protocols, coresets
@@ -14,7 +15,7 @@ from gm_jax._version import __version__
 from gm_jax.api import condense, explain, finish, iterations
 from gm_jax.build import build_method, build_network, start_sets
 from gm_jax.condensed import Condensed, DivergedError
-from gm_jax.config import Config, Evaluation, list_sets
+from gm_jax.config import Config, Devices, Evaluation, list_sets
 from gm_jax.core.iteration import init, iteration
 from gm_jax.core.method import IterationInfo, Method, State, Variant
 from gm_jax.core.signals import Model, Signal, loss_gradient
@@ -35,6 +36,7 @@ __all__ = [
     "Config",
     "ConvNet",
     "Dataset",
+    "Devices",
     "DivergedError",
     "Evaluation",
     "IterationInfo",

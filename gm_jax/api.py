@@ -1,9 +1,13 @@
 """Condensing a data set, from settings to condensed sets."""
 
+import itertools
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from gm_jax import checks
 from gm_jax.build import (
@@ -23,10 +27,11 @@ from gm_jax.config import (
     check,
     list_sets,
 )
-from gm_jax.core import loop
+from gm_jax.core import ahead, loop
 from gm_jax.core.divergence import Divergence, find_divergence
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
-from gm_jax.data.images import Dataset
+from gm_jax.data.host import HostImages, Places
+from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.nn import platforms
 from gm_jax.parallel import meshes
 from gm_jax.parallel.hosts import fetch
@@ -116,14 +121,39 @@ def iterations(
     sets = start_sets(config, dataset, variant)
     unpadded = meshes.unpadded(mesh, len(sets.keys))
     sets = meshes.spread_sets(mesh, sets if state is None else sets._replace(state=state))
-    data = meshes.spread_classes(mesh, dataset.train)
-    chunk = at_a_time(config.set_chunk, platforms.defaults().set_chunk)
     method_of = lambda swept: variant(build_method(config, dataset, swept))
+    real: Any = _with_host(dataset.train) if devices.stream else dataset.train
+    data = meshes.spread_classes(mesh, real)
+    chunk = at_a_time(config.set_chunk, platforms.defaults().set_chunk)
     with jax.default_matmul_precision(config.precision):
         step = loop.compile_iteration(method_of, sets, data, chunk, mesh)
     _log_memory(step, 1 if mesh is None else mesh.size)
     run = loop.iterations(step, sets, data, config.iterations)
+    if devices.stream:
+        shape = (1, 1) if mesh is None else tuple(mesh.shape.values())
+        drawn = ahead.orders(method_of, start_sets(config, dataset, variant), real, shape)
+        numbers = range(loop.iterations_done(sets.state), config.iterations)
+        run = _reading_ahead(run, real.images, map(drawn, numbers))
     return ((number, *unpadded((state, info))) for number, state, info in run)
+
+
+def _with_host(data: ClassImages) -> Any:
+    """The same images, which stay where they are."""
+    images: Any = HostImages(np.asarray(data.images))
+    return data._replace(images=images, counts=jnp.asarray(data.counts))
+
+
+def _reading_ahead(
+    run: Iterator[tuple[int, State, IterationInfo]],
+    host: HostImages,
+    expected: Iterator[list[list[Places]]],
+) -> Iterator[tuple[int, State, IterationInfo]]:
+    """The same iterations, before each of which the host learns what it draws."""
+    for places in expected:
+        host.expect(places)
+        for number, state, info in itertools.islice(run, 1):
+            yield number, state, info
+            jax.block_until_ready(info)  # what it draws is still expected
 
 
 def _log_memory(step: jax.stages.Compiled, devices: int) -> None:

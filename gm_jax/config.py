@@ -191,6 +191,9 @@ class Devices:
     devices: Count | None = None
     """Devices to use, for sets and their classes; a run may go on with other ones. Default: all, as
     far as there is work for them."""
+    stream: bool = False
+    """Keep the real images with the host, in memory or as `prepare` wrote them, and send what each
+    step draws: for data sets that no devices can hold."""
     class_devices: Count = 1
     """Devices that share the classes of each set, for one large set; the number of classes must be
     a multiple."""

@@ -121,13 +121,20 @@ def begin(
     method: Method, key: Key[Array, ""], state: State
 ) -> tuple[StepState, Key[Array, " outer_steps"]]:
     """What the first outer step of the next iteration is given, and the keys of all of them."""
-    network_key, steps_key = jax.random.split(jax.random.fold_in(key, state.iteration))
+    network_key, keys = all_step_keys(method, key, state.iteration)
     with jax.named_scope("fresh_network"):
         network = start(network_key, method.network, method.network_optimiser(method.network_lr))
-    fold = jax.vmap(jax.random.fold_in, (None, 0))
-    keys = fold(steps_key, jnp.arange(method.outer_steps))
     images = method.parametrisation.project(state.images)
     return StepState(images, state.optimiser, network), keys
+
+
+def all_step_keys(
+    method: Method, key: Key[Array, ""], iteration: Int[Array, ""]
+) -> tuple[Key[Array, ""], Key[Array, " outer_steps"]]:
+    """The key of an iteration's network, and the keys of its outer steps."""
+    network_key, steps_key = jax.random.split(jax.random.fold_in(key, iteration))
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    return network_key, fold(steps_key, jnp.arange(method.outer_steps))
 
 
 def place(

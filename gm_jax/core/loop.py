@@ -68,7 +68,7 @@ def compile_iteration(
         one = lambda key, swept, state: iteration(method_of(swept), key, data, state)
         return chunked(one, chunk)(keys, swept, state)
 
-    shared = None if mesh is None else where_classes_lie(mesh)
+    shared = None if mesh is None else where_classes_lie(mesh, data)
     program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2)
     return program.lower(*sets, data).compile()
 

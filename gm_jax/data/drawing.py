@@ -3,12 +3,15 @@
 The draws are the same however the classes are spread over devices.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key, Shaped
+from jaxtyping import Array, Int, Key, UInt8
 
 from gm_jax.data import spread
+from gm_jax.data.host import HostImages, Recorder
 from gm_jax.data.images import Batch, ClassImages, normalise
 
 
@@ -20,7 +23,7 @@ def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
         with fewer images gives all of them, and the rest of its row repeats them with label -1:
         padding, which losses leave out.
     """
-    classes, most = data.images.shape[:2]
+    classes, most = len(data.counts), data.images.shape[1]
     batch = min(batch, most)
 
     def draw(key, count, label):
@@ -31,17 +34,19 @@ def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
 
     labels = spread.labels(data.spread, classes)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
-    chosen, labels = jax.vmap(draw)(keys, jnp.asarray(data.counts), labels)
-    return Batch(normalise(_take(data.images, chosen), data.mean, data.std), labels)
+    chosen, of_batch = jax.vmap(draw)(keys, jnp.asarray(data.counts), labels)
+    return Batch(normalise(_take(data.images, labels, chosen), data.mean, data.std), of_batch)
 
 
 def _take(
-    rows: Shaped[Array | np.ndarray, "C N *shape"], chosen: Int[Array, "C b"]
-) -> Shaped[Array, "C b *shape"]:
-    """Of each row those chosen: of rows in the host's memory, or on its disk, only those."""
-    if isinstance(rows, np.ndarray):
-        return jnp.stack([row[places] for row, places in zip(rows, np.asarray(chosen))])
-    return jax.vmap(lambda row, places: row[places])(rows, chosen)
+    images: Any, labels: Int[Array, " C"], chosen: Int[Array, "C b"]
+) -> UInt8[Array, "C b h w channel"]:
+    """Of each class those chosen: of images in the host's memory, or on its disk, only those."""
+    if isinstance(images, np.ndarray):
+        return jnp.stack([row[places] for row, places in zip(images, np.asarray(chosen))])
+    if isinstance(images, HostImages | Recorder):
+        return images.take(jnp.broadcast_to(labels[:, None], chosen.shape), chosen)
+    return jax.vmap(lambda row, places: row[places])(images, chosen)
 
 
 def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
@@ -57,5 +62,9 @@ def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
     labels = jnp.where(index < counts[label], label, -1).astype(jnp.int32)
-    images = spread.choose(data.spread, data.images, label, index)
+    images: Any = data.images
+    if isinstance(images, HostImages | Recorder):
+        images = images.take(label, index)
+    else:
+        images = spread.choose(data.spread, images, label, index)
     return Batch(normalise(images, data.mean, data.std), labels)

@@ -20,7 +20,8 @@ class ClassImages(NamedTuple):
 
     Attributes:
         images: uint8 `[C, N, height, width, channel]`; only the first `counts[c]` of row c count.
-            On a device, or a NumPy array in the memory or on the disk of the host.
+            On devices, or with the host: a NumPy array to draw from eagerly, in memory or on disk,
+            or `host.HostImages` for programs.
         counts: int32 `[C]`, images of each class, at least 1.
         mean: float `[channel]`, of pixels in 0..1.
         std: float `[channel]`.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gm_jax.data.host import HostImages
 from gm_jax.data.images import ClassImages
 from gm_jax.data.spread import HERE, Spread
 
@@ -66,9 +67,9 @@ def spread_classes(mesh: Mesh | None, data: ClassImages) -> ClassImages:
     """Real images on their devices, each class on those that work on it."""
     if mesh is None:
         return jax.tree.map(jnp.asarray, data)
-    *where, spread = where_classes_lie(mesh)
-    parts = [put_rows(part, NamedSharding(mesh, spec)) for part, spec in zip(data, where)]
-    return ClassImages._make([*parts, spread])
+    where = where_classes_lie(mesh, data)
+    put = lambda part, spec: put_rows(part, NamedSharding(mesh, spec))
+    return jax.tree.map(put, data._replace(spread=where.spread), where)
 
 
 def put_rows(array: Any, sharding: NamedSharding) -> jax.Array:
@@ -82,10 +83,14 @@ def put_rows(array: Any, sharding: NamedSharding) -> jax.Array:
 # --- programs -------------------------------------------------------------------------------------
 
 
-def where_classes_lie(mesh: Mesh) -> Any:
-    """For each part of `ClassImages`, over which axis it is spread: one of `PartitionSpec`s."""
+def where_classes_lie(mesh: Mesh, data: ClassImages) -> Any:
+    """For each part of the real images, over which axis it is spread.
+
+    Images that stay with the host stay what they are.
+    """
     of_classes, everywhere = PartitionSpec(CLASSES), PartitionSpec()
-    return ClassImages._make([of_classes, of_classes, everywhere, everywhere, spread_of(mesh)])
+    images = data.images if isinstance(data.images, HostImages) else of_classes
+    return ClassImages._make([images, of_classes, everywhere, everywhere, spread_of(mesh)])
 
 
 def over_sets(mesh: Mesh | None, program: Callable, shared: Any) -> Callable:

@@ -143,7 +143,10 @@ def test_classes_over_devices_are_those_of_one_device(case):
     for 5 classes and for 10 differ: the images are the same to 1e-6.
     """
     config = dataclasses.replace(SMALL, seeds=2, **CASES[case])
-    (one, infos), (other, others) = run(config, Devices(1)), run(config, Devices(4, 2))
+    (one, infos), (other, others) = (
+        run(config, Devices(1)),
+        run(config, Devices(4, class_devices=2)),
+    )
     for a, b in zip(infos, others):
         assert_same_bits(a.inner_epochs, b.inner_epochs)
         np.testing.assert_allclose(a.match.loss, b.match.loss, rtol=1e-5)
@@ -238,7 +241,7 @@ def test_an_objective_that_differs_from_device_to_device_is_refused(digits):
         check_objectives(SMALL, digits, of(objective), mesh)
     check_objectives(SMALL, digits, of(plain), None)
     with pytest.raises(UserError, match="class_sum"):
-        api.iterations(SMALL, digits, of(plain), devices=Devices(2, 2))
+        api.iterations(SMALL, digits, of(plain), devices=Devices(2, class_devices=2))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Which real images an iteration will match: drawn before it begins, for the host to read ahead."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from gm_jax.core.iteration import all_step_keys, step_keys
+from gm_jax.core.loop import Sets
+from gm_jax.core.method import Method
+from gm_jax.data.host import Places, Recorder
+from gm_jax.data.images import ClassImages
+
+
+def real_places(
+    method: Method, key: Key[Array, ""], data: ClassImages, iteration: Int[Array, ""]
+) -> list[Places]:
+    """The places of the real images of every outer step, `[outer_steps, ...]`, for each draw.
+
+    None where several schemes take turns.
+    """
+    if len(method.schemes) > 1:
+        return []
+    recorder: Any = Recorder(data.images.shape, data.images.dtype)
+
+    def of_step(key):
+        recorder.places.clear()
+        method.schemes[0].real(step_keys(key).real, data._replace(images=recorder))
+        return list(recorder.places)
+
+    return jax.vmap(of_step)(all_step_keys(method, key, iteration)[1])
+
+
+def orders(
+    method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, shape: tuple[int, int]
+) -> Callable[[int], list[list[Places]]]:
+    """`iteration -> orders` of places, as `HostImages.expect` takes them.
+
+    Args:
+        method_of: the equations of one set, from its swept numbers.
+        sets: all of them.
+        data: the real images, with the counts of all classes.
+        shape: of the mesh: sets are divided among so many devices, classes among so many.
+    """
+    groups, shares = shape
+
+    @jax.jit
+    def program(sets, counts, iteration):
+        whole = data._replace(counts=counts)
+        of_set = lambda key, swept: real_places(method_of(swept), key, whole, iteration)
+        return jax.lax.map(lambda of: of_set(*of), (sets.keys, sets.swept))
+
+    def ahead(iteration: int) -> list[list[Places]]:
+        draws = jax.device_get(program(sets, data.counts, jnp.asarray(iteration, jnp.int32)))
+        count = len(sets.keys)
+        padded = np.append(np.arange(count), np.zeros(-count % groups, int))
+        return [
+            _order(draws, of_group, (share, shares))
+            for of_group in np.split(padded, groups)
+            for share in range(shares)
+        ]
+
+    return ahead
+
+
+def _order(
+    draws: list[Places], sets: Int[np.ndarray, " n"], share: tuple[int, int]
+) -> list[Places]:
+    """What one device asks for: set after set, step after step, its share of the classes."""
+    which, shares = share
+    found = []
+    for at in sets:
+        for step in range(len(draws[0].label[at]) if draws else 0):
+            for draw in draws:
+                label, number = (np.split(part[at, step], shares)[which] for part in draw)
+                found.append(Places(label, number))
+    return found
