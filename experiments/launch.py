@@ -14,6 +14,7 @@ import functools
 import importlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -74,7 +75,12 @@ class Job(NamedTuple):
     cell: int
 
     def __call__(self) -> None:
-        """Runs the cell; raises `RuntimeError` if it failed."""
+        """Runs the cell; raises `RuntimeError` if it failed.
+
+        submitit queues the job again when Slurm sends SIGUSR2; SIGTERM comes with it, and is left
+        to submitit too.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         main = importlib.import_module(self.module).main
         try:
             status = main([*self.arguments, "--cell", str(self.cell)])

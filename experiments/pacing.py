@@ -4,14 +4,14 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
 import jax
 
-from experiments.sweep import Cell, load_once
+from experiments.sweep import Cell, Scale, load_once
 from gm_jax import api
 from gm_jax.cli.terminal import say
 from gm_jax.config import outer_steps
@@ -38,15 +38,18 @@ def seconds_per_iteration(cell: Cell) -> float:
     return min(later - earlier for earlier, later in itertools.pairwise(times)) * steps / few
 
 
-def measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
-    """Seconds per iteration by a cell's name, from the file or measured now and kept there.
+def measured(cells: Sequence[Cell], scale: Scale) -> dict[str, float]:
+    """Seconds per iteration by a cell's name: measured now, or before and kept in seconds.json.
 
-    Let nothing else run while it measures.
+    Let nothing else run while it measures.  Where cells are only listed, a second each.
 
     Args:
         cells: whose iterations; their number and that of the seeds do not matter.
-        path: of a JSON file, with the settings that each number was measured with.
+        scale: of the table, in whose folder the file is, with the settings of each number.
     """
+    if scale.list_cells:
+        return {cell.name: 1.0 for cell in cells}
+    path = scale.folder / "seconds.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_suffix(".lock")):  # jobs of one table measure once
         held = _measured(cells, path)

@@ -100,7 +100,7 @@ def make(scale: Settings, command: str) -> None:
     rows = [Cell(row, "", config) for row, config in configs(scale).items()]
     for cell in rows:
         check_cell(cell)
-    seconds = measured(rows, scale.folder / "seconds.json")
+    seconds = measured(rows, scale)
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"
     base = "best" if scale.ablate else "paper"

@@ -91,7 +91,7 @@ def make(scale: Settings, command: str) -> None:
     cells = rows(scale)
     for cell in cells:
         check_cell(cell)
-    seconds = measured(cells, scale.folder / "seconds.json")
+    seconds = measured(cells, scale)
     found = run(cells + at_equal_minutes(cells, seconds), scale)
     again = [one for one in found if one.row == GRADIENT]
     found += [one._replace(column=f"{one.column}, equal minutes") for one in again]

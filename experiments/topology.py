@@ -84,11 +84,14 @@ def slice_devices(name: str) -> list[Any]:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not look for a TPU to ask
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no TPU is held, so none is locked
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        found: Any = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except jax.errors.JaxRuntimeError as error:
         raise UserError(f"--topology {name}: {error}") from error
     except (RuntimeError, NotImplementedError) as error:
         raise UserError(f"{error}: pip install 'gm_jax[tpu]'") from error
+    if found[0].device_kind not in HBM:
+        raise UserError(f"--topology {name}: choose a slice of v4, v5e, v5p or v6e")
+    return found
 
 
 def abstract_set(settings: Settings) -> Dataset:

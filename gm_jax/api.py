@@ -15,7 +15,7 @@ from gm_jax.build import (
     build_mesh,
     build_method,
     check_fits,
-    check_objectives,
+    check_spread,
     check_variant,
     start_sets,
 )
@@ -117,7 +117,7 @@ def iterations(
     check_fits(config, dataset)
     check_variant(config, dataset, variant)
     mesh = build_mesh(config, dataset, devices)
-    check_objectives(config, dataset, variant, mesh)
+    check_spread(config, dataset, variant, devices)
     sets = start_sets(config, dataset, variant)
     unpadded = meshes.unpadded(mesh, len(sets.keys))
     sets = meshes.spread_sets(mesh, sets if state is None else sets._replace(state=state))

@@ -3,14 +3,13 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from gm_jax.checks import MOST
 from gm_jax.config import Config, Devices, Swept, list_sets, outer_steps
@@ -21,6 +20,7 @@ from gm_jax.core import (
     iteration,
     parametrisation,
     schemes,
+    spread_check,
     starts,
     step_rules,
 )
@@ -28,14 +28,12 @@ from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.core.signals import Signal
 from gm_jax.core.training import NetworkState
-from gm_jax.data.images import Batch, Dataset
-from gm_jax.data.spread import HERE, Spread
+from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
-from gm_jax.parallel.hosts import fetch
-from gm_jax.parallel.meshes import CLASSES, make_mesh, spread_of
+from gm_jax.parallel.meshes import make_mesh
 
 NORMS: dict[str, Callable] = {
     "none": layers.no_norm,
@@ -248,8 +246,8 @@ def check_mesh(
         raise UserError(f"--devices {count}: there are {len(there)} ({there[0].platform})")
     if share > count:
         raise UserError(f"--class-devices {share}: at most {count}, the devices to use")
-    if count % share and devices.devices is not None:
-        raise UserError(f"--devices {count}: must be a multiple of --class-devices {share}")
+    if count % share and (devices.devices is not None or jax.process_count() > 1):
+        raise UserError(f"--class-devices {share}: must divide the {count} devices to use")
     if (classes := len(dataset.class_names)) % share:
         raise UserError(
             f"--class-devices {share}: must divide the {classes} classes of {dataset.name}"
@@ -338,52 +336,12 @@ def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
     jax.eval_shape(match, jax.random.key(0), dataset.train)
 
 
-def check_objectives(config: Config, dataset: Dataset, variant: Variant, mesh: Mesh | None) -> None:
-    """Raises `UserError` for an objective of a variant that is another one on many devices.
-
-    Each device has its share of the classes.  The losses of noise, one class a device, are compared
-    with that of a single device.
-    """
-    where = spread_of(mesh)
-    if variant is unchanged or mesh is None or where.axis is None:
-        return
-    method = variant(build_method(config, dataset))
-    signals = _noise_signals(method, dataset, mesh.shape[CLASSES])
-    for scheme in method.schemes:
-        loss = functools.partial(_loss_of, method, scheme)
-        of_devices, stacked = PartitionSpec(CLASSES), PartitionSpec(CLASSES)
-        each = lambda *signals, loss=loss: loss(where, *signals)[None]
-        each = jax.shard_map(
-            each, mesh=mesh, in_specs=of_devices, out_specs=stacked, check_vma=False
-        )
-        expected = jax.jit(functools.partial(loss, HERE))(*signals)
-        if not np.allclose(fetch(jax.jit(each)(*signals)), expected, rtol=1e-3):
-            raise UserError(
-                "--class-devices needs an objective that takes sums and means over classes by "
-                "class_sum and class_mean with place.spread; the variant's does not"
-            )
-
-
-def _loss_of(method: Method, scheme: schemes.Scheme, where: Spread, synthetic: Any, real: Any):
-    number = jnp.zeros((), jnp.int32)
-    at = iteration.place(method, number, number, where)
-    return scheme.objective(at, method.distance, 1.0, synthetic, real).loss
-
-
-def _noise_signals(method: Method, dataset: Dataset, groups: int) -> tuple[Any, Any]:
-    """Two signals `[groups, ...]` of noise, of the method's shapes."""
-
-    def signals(key):
-        network = NetworkState(*method.network.init(key), None)
-        x = jnp.zeros((1, 1, *dataset.image_shape))
-        return iteration.group_signals(method, network, Batch(x, jnp.zeros((1, 1), jnp.int32)))
-
-    shapes = jax.eval_shape(signals, jax.random.key(0))
-    noise = lambda seed: jax.tree.map(
-        lambda leaf: jax.random.normal(jax.random.key(seed), (groups, *leaf.shape[1:]), leaf.dtype),
-        shapes,
-    )
-    return noise(1), noise(2)
+def check_spread(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:
+    """Raises `UserError` for a variant that would be another one where classes are spread."""
+    if variant is not unchanged and devices.class_devices > 1:
+        method, train = variant(build_method(config, dataset)), dataset.train
+        shape = dataset.image_shape
+        spread_check.check(method, devices.class_devices, shape, (train.mean, train.std))
 
 
 def check_network_fits(config: Config, dataset: Dataset) -> None:

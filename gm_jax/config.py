@@ -223,8 +223,9 @@ def check_hosts(hosts: Hosts, devices: Devices) -> None:
         host, _, port = hosts.coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise UserError(f"--coordinator {hosts.coordinator}: must be HOST:PORT")
-    if hosts.process is not None and hosts.process >= (hosts.processes or MOST):
-        raise UserError(f"--process {hosts.process}: below --processes {hosts.processes}, from 0")
+    most = MOST if hosts.processes is None else hosts.processes
+    if hosts.process is not None and hosts.process > most - 1:
+        raise UserError(f"--process {hosts.process}: 0 to below --processes {most}")
     if hosts.distributed and devices.devices is not None:
         raise UserError("--devices has no meaning with --distributed, which uses all devices")
 

@@ -20,7 +20,7 @@ from gm_jax import api, checks
 from gm_jax.build import (
     build_mesh,
     check_fits,
-    check_objectives,
+    check_spread,
     check_variant,
     start_sets,
 )
@@ -119,12 +119,21 @@ def condense(command: Condense) -> None:
             _work(opened.run, command.checkpoint_every, _shared(opened))
         except DivergedError as error:
             # all is saved by now, and this takes a while
-            error.args = (api.explain(error, run.dataset, run.variant),)
+            if hosts.is_first():
+                error.args = (_explained(error, run),)
             raise
         except OSError as error:
             raise _unwritten(run.folder, error) from error
     if hosts.is_first():
         print(f"condensed {run.config.dataset} to {run.config.ipc} images a class: {run.folder}")
+
+
+def _explained(error: DivergedError, run: Run) -> str:
+    """Why it diverged, as far as a single device can repeat the iteration."""
+    try:
+        return api.explain(error, run.dataset, run.variant)
+    except jax.errors.JaxRuntimeError:
+        return f"{error} (a single device has no memory to find out why)"
 
 
 def _join(command: Condense) -> None:
@@ -149,8 +158,8 @@ def _prepare(command: Condense) -> Run:
     dataset = load(config.dataset, config.image_size)
     check_fits(config, dataset)
     check_variant(config, dataset, variant)
-    mesh = build_mesh(config, dataset, command.devices)
-    check_objectives(config, dataset, variant, mesh)
+    build_mesh(config, dataset, command.devices)
+    check_spread(config, dataset, variant, command.devices)
     if not pictures.can_draw():
         say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
     record = None if name is None else describe_named(name)
@@ -160,17 +169,16 @@ def _prepare(command: Condense) -> Run:
 
 def _refuse_other_processes(run: Run) -> None:
     """Raises `UserError` in every process if one has other settings, or other data."""
-    same = {**run.about["settings"], "variant": run.about["variant"], "data": run.about["data"]}
+    settings = run.about["settings"] | dataclasses.asdict(run.devices)
+    same = {**settings, "variant": run.about["variant"], "images": run.about["data"]}
     first, *others = map(json.loads, hosts.texts(json.dumps(same)))
     for number, other in enumerate(others, 1):
         for name, value in first.items():
+            if other[name] != value and name in settings:
+                values = f"{other[name]}, process 0 with {value}"
+                raise UserError(f"process {number} was started with {flag(name)} {values}")
             if other[name] != value:
-                values = (
-                    f"{other[name]}, process 0 {value}" if name in run.about["settings"] else ""
-                )
-                raise UserError(
-                    f"process {number} was started with another {flag(name)} {values}".rstrip()
-                )
+                raise UserError(f"process {number} was started with another {name} than process 0")
 
 
 # --- what the folder holds ------------------------------------------------------------------------

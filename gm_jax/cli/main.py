@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
-            if not hosts.several():
+            if not hosts.is_lost(error):
                 raise
             _end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)
             os._exit(1)  # else JAX waits for that process, and aborts

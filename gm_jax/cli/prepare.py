@@ -10,7 +10,7 @@ import tyro
 from gm_jax import checks
 from gm_jax.checks import between
 from gm_jax.data import prepared
-from gm_jax.data.loading import IMAGE_SIZE, absolute, load
+from gm_jax.data.loading import IMAGE_SIZE, NAMES, absolute, load
 from gm_jax.data.own import folder_source
 from gm_jax.errors import UserError
 
@@ -46,6 +46,8 @@ def prepare(command: Prepare) -> None:
 
 
 def _source(command: Prepare) -> prepared.Source:
+    if command.dataset in NAMES:
+        return prepared.of_dataset(load(command.dataset, command.image_size))
     path = Path(absolute(command.dataset))
     if prepared.is_prepared(path):
         raise UserError(f"{path} is prepared already: give it to condense")

@@ -78,8 +78,13 @@ def write(folder: Path, source: Source) -> None:
         UserError: the folder exists and is not empty.
         OSError: it cannot be written.
     """
+    folder = folder.resolve()
+    if folder == Path.cwd():
+        raise UserError(f"{folder} is the current folder: name another one")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name another folder")
+    for left in folder.parent.glob(f".{folder.name}.*.draft"):
+        shutil.rmtree(left, ignore_errors=True)  # a killed process left it
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
     draft.mkdir(parents=True)
     try:
@@ -101,9 +106,12 @@ def write(folder: Path, source: Source) -> None:
             "test": sha256(source.test_images, source.test_labels.astype(np.int32)),
         }
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for path in (*draft.iterdir(), draft):
+            _flush(path)
         if folder.exists():
             folder.rmdir()
         os.replace(draft, folder)
+        _flush(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -128,6 +136,15 @@ def _write_rows(path: Path, source: Source) -> tuple[tuple[float, ...], tuple[fl
     mean = levels @ value / total
     std = np.sqrt(np.maximum(levels @ value**2 / total - mean**2, 0))
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist())
+
+
+def _flush(path: Path) -> None:
+    """Waits until it is on the disk itself: a power cut must not leave half a data set."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def is_prepared(folder: Path) -> bool:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 HEARTBEAT_SECONDS = 30
 """A process that gives no sign of life for so long is dead, and all others end."""
 
+LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "oordination", "ABORTED")
+"""Words of errors of the runtime that exchanges data."""
+
 START_SECONDS = 300
 """The most that processes wait for one another at the start and at the end."""
 
@@ -37,6 +40,8 @@ def start(
     Raises:
         UserError: nothing says where the others are, or they do not come.
     """
+    # JAX would catch SIGTERM and only note it, for `multihost_utils.reached_preemption_sync_point`
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -59,9 +64,10 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def several() -> bool:
-    """Whether this process is one of many."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+def is_lost(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether an error says that another process is not there any more."""
+    several = jax.distributed.is_initialized() and jax.process_count() > 1
+    return several and any(word in str(error) for word in LOST)
 
 
 # --- arrays ---------------------------------------------------------------------------------------
@@ -98,24 +104,28 @@ def texts(text: str) -> list[str]:
     """A text of each process, in their order."""
     if jax.process_count() == 1:
         return [text]
-    mine = np.frombuffer(text.encode(), np.uint8)
+    mine = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
     lengths = multihost_utils.process_allgather(np.array([len(mine)]))[:, 0]
     room = np.zeros(max(1, lengths.max()), np.uint8)
     room[: len(mine)] = mine
     rows = multihost_utils.process_allgather(room)
-    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths)]
+    found = [bytes(row[:length]) for row, length in zip(rows, lengths)]
+    return [text.decode(errors="surrogateescape") for text in found]
 
 
 # --- work -----------------------------------------------------------------------------------------
 
 
 def together(work: Callable[[], T]) -> T:
-    """Does work that may fail in some processes: then all of them raise `UserError`."""
+    """Does work that may fail in some processes: then all others raise `UserError`.
+
+    The work itself must not be collective.
+    """
     if jax.process_count() == 1:
         return work()
     try:
         done = work()
-    except (UserError, OSError) as error:
+    except BaseException as error:  # the others wait, whatever it is
         texts(str(error) or type(error).__name__)
         raise
     for process, complaint in enumerate(texts("")):

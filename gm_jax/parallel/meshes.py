@@ -1,7 +1,7 @@
 """Meshes of devices: sets are spread over one axis, the classes of each set over the other.
 
-Along `SETS` nothing is exchanged; along `CLASSES` signals are averaged and images gathered, so that
-its devices are the nearest ones.
+Along `SETS` nothing is exchanged, but that padding is cut off after an iteration; along `CLASSES`
+signals are averaged and the gradients of images added, so that its devices are the nearest ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +55,10 @@ def spread_sets(mesh: Mesh | None, tree: Tree) -> Tree:
 
 
 def unpadded(mesh: Mesh | None, count: int) -> Callable[[Tree], Tree]:
-    """`tree -> tree`: of arrays `[sets, ...]` the first `count` rows, those that are no padding."""
+    """`tree -> tree`: of arrays `[sets, ...]` the first `count` rows, those that are no padding.
+
+    Where there is padding, every device gets all rows.
+    """
     if mesh is None or not count % mesh.shape[SETS]:
         return lambda tree: tree
     everywhere = NamedSharding(mesh, PartitionSpec())

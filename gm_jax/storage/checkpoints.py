@@ -109,7 +109,7 @@ def _restore(run: Path, number: int, start: State, identity: dict[str, Any]) -> 
     shapes = {f"array{at}": (leaf.shape, leaf.dtype) for at, leaf in enumerate(leaves)}
     if {name: (array.shape, array.dtype) for name, array in arrays.items()} != shapes:
         raise UserError("it holds other arrays than the run has")
-    state = jax.tree.unflatten(structure, [jax.numpy.asarray(arrays[name]) for name in shapes])
+    state = jax.tree.unflatten(structure, [arrays[name] for name in shapes])
     if iterations_done(state) != number:
         raise UserError("it is of another iteration than its name says")
     os.truncate(path, metrics["bytes"])

@@ -255,7 +255,7 @@ def test_wrong_settings_are_one_line_and_leave_nothing(arguments, words, tmp_pat
 
 def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("condensate"), "condensate")
-    assert_refused(gm_jax(), "{condense, evaluate, show, export}")
+    assert_refused(gm_jax(), "{condense, evaluate, show, export, prepare}")
     assert_refused(gm_jax("condense"), "--out")
     assert_refused(gm_jax("evaluate"), "RUN")
 

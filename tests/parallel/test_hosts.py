@@ -164,6 +164,7 @@ def test_processes_with_other_settings_or_data_are_refused(tmp_path):
     data = [("--dataset", tmp_path / f"{name}.npz") for name in ("one", "two")]
     for words, each, said in (
         (RUN, ((), ("--image-lr", "0.3")), "--image-lr"),
+        (RUN, ((), ("--class-devices", "2")), "--class-devices"),
         (("condense", *small), data, "--dataset"),
     ):
         for (_, err), status in ends(processes(2, *words, *out, each=each)):
@@ -181,6 +182,15 @@ def test_what_one_process_alone_refuses_ends_all(tmp_path):
     assert first[1] == second[1] == 2
     assert "process 1" in first[0][1]
     assert "missing.npz" in second[0][1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_classes_do_not_divide_are_refused(tmp_path):
+    """Two devices for the classes of each set leave the third process without work."""
+    out = ("--out", tmp_path / "run")
+    for (_, err), status in ends(processes(3, *RUN, "--class-devices", 2, *out)):
+        assert status == 2
+        assert "--class-devices 2: must divide the 3 devices" in err
     assert not (tmp_path / "run").exists()
 
 

@@ -14,11 +14,18 @@ from jax.sharding import PartitionSpec
 
 import gm_jax
 from gm_jax import api
-from gm_jax.build import build_method, check_objectives
+from gm_jax.build import build_method, check_spread
 from gm_jax.config import Config, Devices, Evaluation
-from gm_jax.core.objectives import MatchInfo, within, within_and_across
+from gm_jax.core import inner_data, schemes
+from gm_jax.core.objectives import (
+    MatchInfo,
+    within,
+    within_and_across,
+    within_then_across,
+)
 from gm_jax.data import spread
 from gm_jax.data.drawing import draw_classes, draw_mixed
+from gm_jax.data.images import Batch
 from gm_jax.data.loading import load
 from gm_jax.data.spread import Spread, class_mean, class_sum
 from gm_jax.errors import UserError
@@ -219,29 +226,66 @@ def test_sets_exchange_nothing_and_classes_only_what_they_must(digits):
 # --- refused --------------------------------------------------------------------------------------
 
 
+def with_objective(objective):
+    return lambda method: method._replace(
+        schemes=(method.schemes[0]._replace(objective=objective),)
+    )
+
+
+def root(place, distance, inter_weight, synthetic, real):
+    info = within_and_across(place, distance, inter_weight, synthetic, real)
+    return info._replace(loss=info.loss**0.5)
+
+
+def plain_sum(place, distance, inter_weight, synthetic, real):
+    """A part of the loss on each device."""
+    loss = jnp.sum(jax.vmap(distance)(synthetic, real))
+    return MatchInfo(loss, loss, loss)
+
+
+def centred(place, distance, inter_weight, synthetic, real):
+    """Right losses, wrong gradients: the mean of all classes in the term of each."""
+    less_mean = lambda g: jax.tree.map(lambda a, m: a - m[None], g, class_mean(g, place.spread))
+    distances = jax.vmap(distance)(less_mean(synthetic), less_mean(real))
+    loss = class_sum(distances, place.spread)
+    return MatchInfo(loss, loss, loss)
+
+
+def late(place, distance, inter_weight, synthetic, real):
+    """Right in the first iteration."""
+    info = within(place, distance, inter_weight, synthetic, real)
+    part = jnp.sum(jax.vmap(distance)(synthetic, real))
+    return info._replace(loss=jnp.where(place.iteration > 0, part, info.loss))
+
+
+def of_classes(key, data, images):
+    """Real images of the classes at hand."""
+    x, y = draw_classes(key, data, 2)
+    return Batch(x.reshape(-1, *x.shape[2:]), y.reshape(-1))
+
+
 @pytest.mark.slow
-def test_an_objective_that_differs_from_device_to_device_is_refused(digits):
-    """A plain sum over the classes at hand, which would be a part of the loss on each device."""
-
-    def plain(place, distance, inter_weight, synthetic, real):
-        loss = jnp.sum(jax.vmap(distance)(synthetic, real))
-        return MatchInfo(loss, loss, loss)
-
-    def root(place, distance, inter_weight, synthetic, real):
-        info = within_and_across(place, distance, inter_weight, synthetic, real)
-        return info._replace(loss=info.loss**0.5)
-
-    def of(objective):
-        return lambda method: method._replace(
-            schemes=(method.schemes[0]._replace(objective=objective),)
-        )
-
-    mesh = meshes.make_mesh(jax.devices()[:2], 2)
-    for objective in (root, within, within_and_across):
-        check_objectives(SMALL, digits, of(objective), mesh)
-    check_objectives(SMALL, digits, of(plain), None)
+def test_variants_that_differ_from_device_to_device_are_refused(digits):
+    """Each with the part that is to blame; those that are the same are not."""
+    check = lambda variant: check_spread(SMALL, digits, variant, Devices(class_devices=2))
+    for objective in (root, within, within_and_across, within_then_across(1, 1)):
+        check(with_objective(objective))
+    check(lambda method: method._replace(inner_data=inner_data.real(20)))
+    check_spread(SMALL, digits, with_objective(plain_sum), Devices())
+    mixed = (schemes.inter(16, 8),)
+    for variant, part in (
+        (with_objective(plain_sum), "objective"),
+        (with_objective(centred), "objective"),
+        (with_objective(late), "objective"),
+        (lambda method: method._replace(inner_data=of_classes), "inner_data"),
+        (lambda method: method._replace(schemes=mixed), "scheme"),
+    ):
+        with pytest.raises(UserError, match=part):
+            check(variant)
     with pytest.raises(UserError, match="class_sum"):
-        api.iterations(SMALL, digits, of(plain), devices=Devices(2, class_devices=2))
+        api.iterations(
+            SMALL, digits, with_objective(plain_sum), devices=Devices(2, class_devices=2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +294,7 @@ def test_an_objective_that_differs_from_device_to_device_is_refused(digits):
         ("--devices 5", ["--devices 5", "4"]),
         ("--class-devices 3", ["--class-devices 3", "10 classes"]),
         ("--class-devices 5", ["--class-devices 5", "at most 4"]),
-        ("--devices 3 --class-devices 2", ["--devices 3", "--class-devices 2"]),
+        ("--devices 3 --class-devices 2", ["--class-devices 2", "3 devices"]),
         ("--class-devices 2 --scheme interleaved", ["--class-devices 2", "interleaved"]),
         ("--distributed --devices 2", ["--devices", "--distributed"]),
         ("--processes 2", ["--processes", "--distributed"]),
