@@ -131,12 +131,15 @@ def test_networks_over_devices_are_those_of_one_device(digits):
 CASES = {
     "multi-level": {},
     "intra": {"scheme": "intra"},
-    "warm-up": {"scheme": "warm-up"},
-    "batch norm": {"norm": "batch"},
-    "dsa": {"augment": "dsa"},
+    "warm-up, batch norm": {"scheme": "warm-up", "norm": "batch"},
+    "dsa, multi-formation": {
+        "augment": "dsa",
+        "strategy": "crop_flip",
+        "factor": 2,
+        "start": "mix",
+        "batch_synthetic": 1,
+    },
     "real inner data": {"inner_data": "real", "inner_images": 20, "step_rule": "fixed"},
-    "multi-formation": {"factor": 2, "start": "mix", "batch_synthetic": 1},
-    "orthogonal": {"distance": "orthogonal"},
 }
 
 

@@ -73,7 +73,6 @@ def test_places_drawn_ahead_are_those_of_the_run(digits):
     ("changes", "devices"),
     [
         ({}, Devices(1)),
-        ({}, Devices(2)),
         ({"seeds": 3}, Devices(2)),
         ({}, Devices(2, class_devices=2)),
         ({"norm": "batch", "inner_data": "real", "step_rule": "fixed"}, Devices(1)),
