@@ -1,8 +1,8 @@
 """Many processes, of one or more hosts, that run one program: what each must do alike.
 
 Every process runs the same lines in the same order, and the first one prints and writes.  All
-functions here but `start` and `is_first` are collective: every process calls them, or none.  In a
-run of one process they do nothing beyond their work.
+functions here but `start`, `is_first` and `is_lost` are collective: every process calls them, or
+none.  In a run of one process they do nothing beyond their work.
 """
 
 from collections.abc import Callable
