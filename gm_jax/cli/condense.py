@@ -323,7 +323,8 @@ def _unwritten(folder: Path, error: OSError) -> UserError:
 def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
     """Condenses from `state` on, and writes what comes of it.
 
-    An iteration's info is read while the next one runs, so that the device never waits.
+    An iteration's info is read while the next one runs, so that the device never waits; many
+    processes wait for one another after each.
     """
     before = 0 if state is None else iterations_done(state)
     with stopping() as came, progress(run.config.iterations, "iteration", before) as bar:
