@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Int, Key, Shaped
 
 from gm_jax.data import spread
 from gm_jax.data.host import HostImages, Recorder
@@ -40,7 +40,7 @@ def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
 
 def _take(
     images: Any, labels: Int[Array, " C"], chosen: Int[Array, "C b"]
-) -> UInt8[Array, "C b h w channel"]:
+) -> Shaped[Array, "C b h w channel"]:
     """Of each class those chosen: of images in the host's memory, or on its disk, only those."""
     if isinstance(images, np.ndarray):
         return jnp.stack([row[places] for row, places in zip(images, np.asarray(chosen))])
