@@ -103,8 +103,8 @@ def iterations(
 
     Args:
         config, dataset, variant, devices: as in `condense`.
-        state: where to go on from, whatever devices it was computed on; it is donated.  Default:
-            the start.
+        state: where to go on from, whatever devices of this process hold it; it is donated.
+            Default: the start.
 
     Returns:
         an iterator of `(number, state, info)`; see `core.loop.iterations`.  Their arrays lie on the
