@@ -173,7 +173,7 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
     """
     config, number = error.condensed.config, error.condensed.diverged[0]
     of_set = list_sets(config)[number]
-    state = jax.tree.map(lambda a: a[number], error.state)
+    state = jax.tree.map(lambda a: jnp.asarray(a[number]), error.state)
     key = start_sets(config, dataset, variant).keys[number]
     method = variant(build_method(config, dataset, of_set.swept))
     with jax.default_matmul_precision(config.precision):
