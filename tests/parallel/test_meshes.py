@@ -172,7 +172,7 @@ def test_draws_are_the_same_however_classes_are_spread(digits):
     counts = digits.train.counts.at[3].set(5)  # fewer than are drawn
     data = digits.train._replace(counts=counts)
     mesh = meshes.make_mesh(jax.devices()[:2], 2)
-    parts = meshes.where_classes_lie(mesh)
+    parts = meshes.where_classes_lie(mesh, data)
     by_class = of_devices(lambda data: draw_classes(KEY, data, 8), 2, parts)
     mixed = of_devices(lambda data: draw_mixed(KEY, data, 30), 2, parts)
     apart = data._replace(spread=meshes.spread_of(mesh))

@@ -1,5 +1,6 @@
 """Runs that are killed, or whose disk is full, can be resumed: nothing of them is lost."""
 
+import os
 import subprocess
 import sys
 
@@ -40,7 +41,10 @@ def test_a_full_disk_leaves_a_run_that_can_be_resumed(tmp_path):
     longer = [*SMALL, "--iterations", 100, "--checkpoint-every", 1]
     command = ["condense", *longer, "--out", folder / "run"]
     code = [sys.executable, "-c", DISK, str(folder), *map(str, command)]
-    done = subprocess.run(["unshare", "-rm", *code], capture_output=True, text=True, check=False)
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4"}  # as here: config.json records them
+    done = subprocess.run(
+        ["unshare", "-rm", *code], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     kept = tmp_path / "disk-kept"
