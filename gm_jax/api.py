@@ -118,9 +118,10 @@ def iterations(
     check_variant(config, dataset, variant)
     mesh = build_mesh(config, dataset, devices)
     check_spread(config, dataset, variant, devices)
-    sets = start_sets(config, dataset, variant)
-    unpadded = meshes.unpadded(mesh, len(sets.keys))
-    sets = meshes.spread_sets(mesh, sets if state is None else sets._replace(state=state))
+    begun = start_sets(config, dataset, variant)
+    begun = begun if state is None else begun._replace(state=state)
+    unpadded = meshes.unpadded(mesh, len(begun.keys))
+    sets = meshes.spread_sets(mesh, begun)
     method_of = lambda swept: variant(build_method(config, dataset, swept))
     real: Any = _with_host(dataset.train) if devices.stream else dataset.train
     data = meshes.spread_classes(mesh, real)
@@ -131,7 +132,7 @@ def iterations(
     run = loop.iterations(step, sets, data, config.iterations)
     if devices.stream:
         shape = (1, 1) if mesh is None else tuple(mesh.shape.values())
-        drawn = ahead.orders(method_of, start_sets(config, dataset, variant), real, shape)
+        drawn = ahead.orders(method_of, begun, real, shape)
         numbers = range(loop.iterations_done(sets.state), config.iterations)
         run = _reading_ahead(run, real.images, map(drawn, numbers))
     return ((number, *unpadded((state, info))) for number, state, info in run)

@@ -40,6 +40,7 @@ from gm_jax.core.loop import iterations_done
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
+from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
 from gm_jax.parallel import hosts
 from gm_jax.recipes import RecipeName
@@ -395,7 +396,7 @@ class Saver:
 
 def _finish(run: Run, condensed: Condensed) -> None:
     """All that a finished run has, synthetic.npz last: what has it is finished."""
-    files.flush(run.folder / "metrics.jsonl")
+    flush(run.folder / "metrics.jsonl")
     if pictures.can_draw():
         pictures.write_grid(run.folder / "grid.png", condensed)
     run_folder.write_condensed(run.folder, condensed, run.about)

@@ -48,13 +48,14 @@ def orders(
     groups, shares = shape
 
     @jax.jit
-    def program(sets, counts, iteration):
+    def program(keys, swept, counts, iteration):
         whole = data._replace(counts=counts)
         of_set = lambda key, swept: real_places(method_of(swept), key, whole, iteration)
-        return jax.lax.map(lambda of: of_set(*of), (sets.keys, sets.swept))
+        return jax.lax.map(lambda of: of_set(*of), (keys, swept))
 
     def ahead(iteration: int) -> list[list[Places]]:
-        draws = jax.device_get(program(sets, data.counts, jnp.asarray(iteration, jnp.int32)))
+        number = jnp.asarray(iteration, jnp.int32)
+        draws = jax.device_get(program(sets.keys, sets.swept, data.counts, number))
         count = len(sets.keys)
         padded = np.append(np.arange(count), np.zeros(-count % groups, int))
         return [

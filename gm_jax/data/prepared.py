@@ -22,6 +22,7 @@ from jaxtyping import Int, UInt8
 
 from gm_jax.data.digests import sha256
 from gm_jax.data.images import ClassImages, Dataset
+from gm_jax.disk import flush
 from gm_jax.errors import UserError
 
 FORMAT = "gm_jax prepared data set, 1"
@@ -107,11 +108,11 @@ def write(folder: Path, source: Source) -> None:
         }
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for path in (*draft.iterdir(), draft):
-            _flush(path)
+            flush(path)  # else a power cut may leave half a data set
         if folder.exists():
             folder.rmdir()
         os.replace(draft, folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -136,15 +137,6 @@ def _write_rows(path: Path, source: Source) -> tuple[tuple[float, ...], tuple[fl
     mean = levels @ value / total
     std = np.sqrt(np.maximum(levels @ value**2 / total - mean**2, 0))
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist())
-
-
-def _flush(path: Path) -> None:
-    """Waits until it is on the disk itself: a power cut must not leave half a data set."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def is_prepared(folder: Path) -> bool:

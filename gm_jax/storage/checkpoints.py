@@ -20,8 +20,9 @@ import numpy as np
 from gm_jax.core.loop import iterations_done
 from gm_jax.core.method import State
 from gm_jax.data.archives import read_npz
+from gm_jax.disk import flush
 from gm_jax.errors import UserError
-from gm_jax.storage.files import DRAFTS, atomic, flush
+from gm_jax.storage.files import DRAFTS, atomic
 
 log = logging.getLogger("gm_jax")
 

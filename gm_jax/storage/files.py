@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gm_jax.disk import flush
 from gm_jax.errors import UserError
 
 DRAFTS = ".*.draft*"
@@ -27,15 +28,6 @@ def atomic(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Waits until a file's contents, or a folder's names, are on the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -26,9 +26,10 @@ from gm_jax.condensed import Condensed
 from gm_jax.config import Config, check, list_sets
 from gm_jax.data import archives
 from gm_jax.data.images import Dataset
+from gm_jax.disk import flush
 from gm_jax.errors import UserError
 from gm_jax.storage import provenance
-from gm_jax.storage.files import DRAFTS, atomic, flush, read_json, write_json
+from gm_jax.storage.files import DRAFTS, atomic, read_json, write_json
 from gm_jax.variants import VariantRecord
 
 FORMAT = 4
