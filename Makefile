@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-port notebooks lint format bench faults fuzz clean
+.PHONY: demo test test-all test-port notebooks docs wheel lint format bench faults fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/gm-jax condense --dataset mnist5k --ipc 1 --scheme multi-level --distance cosine+l2 \
@@ -51,6 +51,14 @@ notebooks: $(VENV)/installed-dev
 	$(BIN)/jupytext --quiet --to ipynb docs/notebooks/*.py
 	$(BIN)/jupyter execute --inplace docs/notebooks/*.ipynb
 
+# The documentation site, from docs/ and the docstrings, into site/: open site/index.html.
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --quiet
+
+# dist/gm_jax-VERSION-py3-none-any.whl, which needs no checkout.
+wheel: $(VENV)/installed-dev
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 clean:
 	rm -rf $(VENV)
 
@@ -63,6 +71,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 $(VENV)/installed-torch: $(VENV)/installed-dev

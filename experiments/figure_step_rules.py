@@ -25,10 +25,10 @@ from experiments.sweep import (
     Cell,
     Found,
     Scale,
+    accuracy_table,
     cell_folder,
     config,
     load_once,
-    markdown,
     resolve,
     run,
 )
@@ -116,7 +116,7 @@ def _write(
     with files.atomic(path.with_suffix(".png")) as draft:
         shown = {rule: (o.inner_epochs[:, :-1], o.loss) for rule, o in observed.items()}
         panels(draft, "outer step", ("inner epochs", "loss on test images"), shown)
-    rows = markdown("step rule", found, lambda one: "accuracy")
+    rows = accuracy_table("step rule", found, lambda one: "accuracy").markdown
     costs = "\n".join(
         f"- {one.row}: {one.inner_epochs:.1f} inner epochs in an iteration, {one.seconds:.0f} s"
         for one in found

@@ -23,9 +23,9 @@ from experiments.sweep import (
     Found,
     Page,
     Scale,
+    accuracy_table,
     check_cell,
-    markdown,
-    markdown_differences,
+    difference_table,
     resolve,
     run,
     save,
@@ -104,10 +104,10 @@ def make(scale: Settings, command: str) -> None:
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"
     base = "best" if scale.ablate else "paper"
-    tables = [markdown("recipe", found, lambda one: one.column)]
-    tables += [markdown_differences(base, found)] if base in seconds else []
+    tables = [accuracy_table("recipe", found, lambda one: one.column)]
+    tables += [difference_table(base, found)] if base in seconds else []
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
-    save(Page(NAME, title, command, cells_are), "\n\n".join(tables), found, scale)
+    save(Page(NAME, title, command, cells_are), tables, found, scale)
     with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:
         lines(draft, "minutes for a set", "test accuracy, %", _series(found, seconds))
 

@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -29,7 +28,9 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
-from gm_jax.storage import files, run_folder
+from gm_jax.report.page import render
+from gm_jax.report.pictures import Picture, strip
+from gm_jax.storage import files, run_folder, snapshots
 from gm_jax.variants import load_variant
 
 
@@ -229,6 +230,7 @@ def cell_folder(cell: Cell, scale: Scale) -> Path:
     return scale.folder / "cells" / "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
 
 
+@functools.cache
 def check_cell(cell: Cell) -> None:
     """Raises `UserError` for the first thing that is not allowed."""
     check(cell.config)
@@ -286,15 +288,12 @@ def read_run(folder: Path) -> list[Found]:
         UserError: it is no such run.
     """
     condensed = run_folder.read_condensed(folder)
-    own, results = condensed.config.network, folder / "evaluation.json"
+    own, results = condensed.config.network, run_folder.read_results(folder)
     if not condensed.finished:
         return _read(folder, (own,))
-    if not results.exists():
+    if not results:
         raise UserError(f"{folder} is not evaluated: run gm-jax evaluate {folder}")
-    try:
-        found = _read(folder, [name for name in files.read_json(results) if name != "ran"])
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder}: metrics.jsonl or evaluation.json is damaged") from error
+    found = _read(folder, [name for name in results if name != "ran"])
     return [
         one if one.network == own else one._replace(row=f"{one.row}, {one.network}")
         for one in found
@@ -303,13 +302,13 @@ def read_run(folder: Path) -> list[Found]:
 
 def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
     condensed = run_folder.read_condensed(folder)
-    results = files.read_json(folder / "evaluation.json") if condensed.finished else {}
-    metrics = (folder / "metrics.jsonl").read_text().splitlines()
+    results = run_folder.read_results(folder) if condensed.finished else {}
+    metrics = run_folder.read_metrics(folder)
     by_values: dict[str, list[dict[str, Any]]] = {
         _values(condensed.config, of_set.swept._asdict()): []
         for of_set in list_sets(condensed.config)
     }
-    for line in map(json.loads, metrics):
+    for line in metrics:
         by_values[_values(condensed.config, line)].append(line)
     name = None if condensed.variant is None else condensed.variant.name
     found = []
@@ -349,30 +348,45 @@ def shown(found: Found) -> str:
     return f"{summary.mean:.1f} ± {summary.std:.1f} ({len(found.accuracies)})"
 
 
-def markdown(
+class Table(NamedTuple):
+    """A table of texts.
+
+    Attributes:
+        head: of the columns, the first one what the rows are.
+        rows: each as long as the head, its name first.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+
+    @property
+    def markdown(self) -> str:
+        """The same in Markdown."""
+        lines = [self.head, ["---"] * len(self.head), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def accuracy_table(
     corner: str,
     found: Sequence[Found],
     column_of: Callable[[Found], str],
     published: dict[str, dict[str, str]] | None = None,
-) -> str:
-    """A Markdown table of accuracies, in percent.
+) -> Table:
+    """Accuracies in percent, by row and column.
 
     Args:
         corner: what the rows are.
         found: the cells.
         column_of: a cell's column.
-        published: `{row: {column: number}}`, shown in rows of their own.
+        published: `{row: {column: number}}`, shown in rows of their own where a column is here.
     """
-    published = published or {}
     columns = list(dict.fromkeys(map(column_of, found)))
-    columns += [c for row in published.values() for c in row if c not in columns]
     rows: dict[str, dict[str, str]] = {}
     for one in found:
         rows.setdefault(one.row, {})[column_of(one)] = shown(one)
-    lines = [[corner, *columns], ["---"] * (len(columns) + 1)]
-    for row, numbers in (rows | published).items():
-        lines.append([row, *(numbers.get(column, "") for column in columns)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows |= {row: of for row, of in (published or {}).items() if set(of) & set(columns)}
+    lines = [[row, *(of.get(column, "") for column in columns)] for row, of in rows.items()]
+    return Table([corner, *columns], lines)
 
 
 def difference(found: Found, base: Found) -> str:
@@ -393,8 +407,8 @@ def _complete(found: Found) -> bool:
     return found.config is not None and len(found.accuracies) == len(list_sets(found.config))
 
 
-def markdown_differences(base: str, found: Sequence[Found]) -> str:
-    """A Markdown table of differences in pairs.
+def difference_table(base: str, found: Sequence[Found]) -> Table:
+    """Differences in pairs, by row and column.
 
     Args:
         base: the row that the others are compared with, column by column.
@@ -406,9 +420,8 @@ def markdown_differences(base: str, found: Sequence[Found]) -> str:
     for one in found:
         if one.row != base and one.column in bases:
             rows.setdefault(one.row, {})[one.column] = difference(one, bases[one.column])
-    lines = [[f"less {base}, in pairs ± standard error", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[row, *(of.get(column, "") for column in columns)] for row, of in rows.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[row, *(of.get(column, "") for column in columns)] for row, of in rows.items()]
+    return Table([f"less {base}, in pairs ± standard error", *columns], lines)
 
 
 def write_csv(path: Path, found: Sequence[Found]) -> None:
@@ -444,12 +457,12 @@ class Page(NamedTuple):
     cells: str | None = None
 
 
-def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
-    """NAME.md, NAME.csv and NAME.png in the sweep's folder; prints the table.
+def save(page: Page, tables: Sequence[Table], found: Sequence[Found], scale: Scale) -> None:
+    """NAME.md, .csv, .png and .html in the sweep's folder; prints the tables.
 
     Args:
         page: name, title and command.
-        table: Markdown.
+        tables: that the page shows.
         found: the cells.
         scale: of every cell.
     """
@@ -460,10 +473,23 @@ def save(page: Page, table: str, found: Sequence[Found], scale: Scale) -> None:
         labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
         bars(draft, page.title, labels, means, spreads)
-    text = f"# {page.title}\n\n{table}\n\n{_caption(page, scale, found)}\n\n    {page.command}\n"
+    caption, shown_tables = _caption(page, scale, found), "\n\n".join(t.markdown for t in tables)
     with files.atomic(path.with_suffix(".md")) as draft:
-        draft.write_text(text)
-    print(f"{table}\n{path}.md, .csv, .png")
+        draft.write_text(f"# {page.title}\n\n{shown_tables}\n\n{caption}\n\n    {page.command}\n")
+    values = {"title": page.title, "tables": tables, "caption": caption, "command": page.command}
+    with files.atomic(path.with_suffix(".html")) as draft:
+        draft.write_text(render("table.html", cells=_pictures(scale), **values))
+    print(f"{shown_tables}\n{path}.md, .csv, .png, .html")
+
+
+def _pictures(scale: Scale) -> list[tuple[str, Picture]]:
+    """Of each finished cell, the first image of each class, as it was learned."""
+    found = []
+    for folder in sorted((scale.folder / "cells").glob("*")):
+        if run_folder.finished(folder):
+            images = snapshots.first_of_each(run_folder.read_condensed(folder))
+            found.append((folder.name, strip(images, f"{folder.name}: an image of each class")))
+    return found
 
 
 def _caption(page: Page, scale: Scale, found: Sequence[Found]) -> str:

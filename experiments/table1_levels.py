@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import table
-from experiments.sweep import Cell, Page, Scale, config, markdown, resolve, run, save
+from experiments.sweep import Cell, Page, Scale, accuracy_table, config, resolve, run, save
 
 NAME = "table1_levels"
 
@@ -29,8 +29,8 @@ def make(scale: Scale, command: str) -> None:
     """Runs the cells, writes table1_levels.md, .csv and .png."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
-    rows = markdown("scheme", found, lambda one: "accuracy")
-    save(Page(NAME, "Levels of matching", command), rows, found, scale)
+    rows = accuracy_table("scheme", found, lambda one: "accuracy")
+    save(Page(NAME, "Levels of matching", command), [rows], found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

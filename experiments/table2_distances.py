@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import get_args
 
 from experiments import table
-from experiments.sweep import Cell, Page, Scale, config, markdown, read_run, resolve, run, save
+from experiments.sweep import (
+    Cell,
+    Page,
+    Scale,
+    accuracy_table,
+    config,
+    read_run,
+    resolve,
+    run,
+    save,
+)
 from gm_jax.config import DistanceName
 
 NAME = "table2_distances"
@@ -44,8 +54,8 @@ def make(scale: Settings, command: str) -> None:
     scale = resolve(scale, NAME)
     of_runs = [found for folder in scale.runs for found in read_run(folder)]
     found = run(cells(scale), scale) + of_runs
-    rows = markdown("distance", found, lambda one: "accuracy")
-    save(Page(NAME, "Distances between gradients", command), rows, found, scale)
+    rows = accuracy_table("distance", found, lambda one: "accuracy")
+    save(Page(NAME, "Distances between gradients", command), [rows], found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 from experiments import table
-from experiments.published import DC
 from experiments.rivals import RIVALS, rival
-from experiments.sweep import Cell, Found, Page, Scale, config, markdown, resolve, run, save
+from experiments.sweep import Cell, Page, Scale, accuracy_table, config, resolve, run, save
 from gm_jax.checks import Count
 from gm_jax.errors import UserError
+from gm_jax.evaluation.published import PUBLISHED
 
 NAME = "table3_main"
 
@@ -67,15 +67,16 @@ def make(scale: Settings, command: str) -> None:
         for kind in RIVALS
     ]
     found = [*rivals, *ours]
-    published = {"DC, published": published_for(found)}
-    rows = markdown("method", found, lambda one: one.column, published)
-    save(Page(NAME, "The method's parts and its rivals", command), rows, found, scale)
+    rows = accuracy_table("method", found, lambda one: one.column, published_rows())
+    save(Page(NAME, "The method's parts and its rivals", command), [rows], found, scale)
 
 
-def published_for(found: Sequence[Found]) -> dict[str, str]:
-    """DC's own numbers for the columns of the table."""
-    columns = dict.fromkeys(one.column for one in found)
-    return {column: DC[column] for column in columns if column in DC}
+def published_rows() -> dict[str, dict[str, str]]:
+    """Published numbers by method, for the columns of the table."""
+    return {
+        f"{method}, published": {f"{name}, {ipc}": text for (name, ipc), text in of.items()}
+        for method, of in PUBLISHED.items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import table
-from experiments.sweep import Cell, Page, Scale, config, markdown, resolve, run, save
+from experiments.sweep import Cell, Page, Scale, accuracy_table, config, resolve, run, save
 from gm_jax.config import NetworkName
 
 NAME = "table4_cross_architecture"
@@ -48,8 +48,8 @@ def make(scale: Settings, command: str) -> None:
     """Runs the cells, writes table4_cross_architecture.md, .csv and .png."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
-    rows = markdown("condensed with", found, lambda one: one.network)
-    save(Page(NAME, "Trained on another network's images", command), rows, found, scale)
+    rows = accuracy_table("condensed with", found, lambda one: one.network)
+    save(Page(NAME, "Trained on another network's images", command), [rows], found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,10 +21,10 @@ from experiments.sweep import (
     Cell,
     Page,
     Scale,
+    accuracy_table,
     check_cell,
     config,
-    markdown,
-    markdown_differences,
+    difference_table,
     resolve,
     run,
     save,
@@ -96,11 +96,11 @@ def make(scale: Settings, command: str) -> None:
     again = [one for one in found if one.row == GRADIENT]
     found += [one._replace(column=f"{one.column}, equal minutes") for one in again]
     tables = [
-        markdown("signal", found, lambda one: one.column),
-        markdown_differences(GRADIENT, found),
+        accuracy_table("signal", found, lambda one: one.column),
+        difference_table(GRADIENT, found),
     ]
     cells_are = f"the gradient's iterations: {scale.iterations}"
-    save(Page(NAME, "Signals", command, cells_are), "\n\n".join(tables), found, scale)
+    save(Page(NAME, "Signals", command, cells_are), tables, found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

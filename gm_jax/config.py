@@ -293,9 +293,10 @@ class SetSettings(NamedTuple):
 def list_sets(config: Config) -> list[SetSettings]:
     """The sets of a run, in order: every seed with every combination of the swept values.
 
-    >>> sets = list_sets(Config(seeds=2, image_lr=(0.1, 0.2)))
-    >>> [(of_set.seed, of_set.swept.image_lr) for of_set in sets]
-    [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)]
+    Examples:
+        >>> sets = list_sets(Config(seeds=2, image_lr=(0.1, 0.2)))
+        >>> [(of_set.seed, of_set.swept.image_lr) for of_set in sets]
+        [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)]
     """
     seeds = range(config.seed, config.seed + config.seeds)
     weights = (None,) if config.inter_weight is None else config.inter_weight
@@ -376,8 +377,9 @@ def with_network(config: Config, named: str) -> Config:
 
     Fields are `OF_CONVNET`; those not named stay as they are for ConvNet.  Raises `UserError`.
 
-    >>> with_network(Config(depth=2), "convnet:width=32,norm=none").width
-    32
+    Examples:
+        >>> with_network(Config(depth=2), "convnet:width=32,norm=none").width
+        32
     """
     name, _, options = named.partition(":")
     fields: dict[str, Any] = {field: getattr(Config, field) for field in OF_CONVNET}

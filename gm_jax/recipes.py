@@ -28,8 +28,9 @@ DIGITS = ("mnist", "mnist5k", "digits")
 def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Config:
     """The settings of a method, for a data set and a number of images a class.
 
-    >>> recipe("dsa", "fashion_mnist", ipc=10).augment
-    'dsa'
+    Examples:
+        >>> recipe("dsa", "fashion_mnist", ipc=10).augment
+        'dsa'
 
     Args:
         name: one of `RecipeName`.

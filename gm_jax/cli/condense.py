@@ -44,7 +44,7 @@ from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
 from gm_jax.parallel import hosts
 from gm_jax.recipes import RecipeName
-from gm_jax.storage import checkpoints, files, pictures, run_folder
+from gm_jax.storage import checkpoints, files, pictures, run_folder, snapshots
 from gm_jax.variants import VariantRecord, describe_named, load_variant
 
 CHECKPOINT_SECONDS = 60
@@ -338,6 +338,8 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
             if unwritten is not None:
                 rows.write(*unwritten)
             state, unwritten = after, (number, info)
+            if snapshots.due(number + 1) and number + 1 < run.config.iterations:
+                _take_snapshot(run, state, number + 1)
             if saver.due() and number + 1 < run.config.iterations:
                 rows.write(*unwritten)
                 unwritten = None
@@ -394,6 +396,12 @@ class Saver:
             raise StoppedError(f"stopped by {name} after iteration {number} of {total}", name)
 
 
+def _take_snapshot(run: Run, state: State, done: int) -> None:
+    until_now = dataclasses.replace(run.config, iterations=done)
+    condensed = api.finish(until_now, run.dataset, state, run.variant)
+    hosts.on_first(lambda: snapshots.add(run.folder, done, condensed))
+
+
 def _finish(run: Run, condensed: Condensed) -> None:
     """All that a finished run has, synthetic.npz last: what has it is finished."""
     flush(run.folder / "metrics.jsonl")
@@ -439,12 +447,8 @@ def stopping() -> Iterator[Callable[[], str | None]]:
 
 def _seconds(folder: Path) -> float:
     """Seconds that the iterations of a resumed run have taken so far."""
-    path = folder / "metrics.jsonl"
-    try:
-        lines = path.read_text().splitlines()
-        return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged: start again with --replace") from error
+    rows = run_folder.read_metrics(folder)
+    return rows[-1]["seconds"] if rows else 0.0
 
 
 class Rows(NamedTuple):

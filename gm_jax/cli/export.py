@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -105,24 +105,20 @@ def _export_pt(command: Export, condensed: Condensed) -> None:
     out = command.out
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
-    found = accuracies(command.run / "evaluation.json")
+    found = accuracies(run_folder.read_results(command.run))
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic(out) as draft:
         pt_file.write(draft, condensed, found)
     print(f"{len(condensed.finished)} sets: {out}")
 
 
-def accuracies(path: Path) -> dict[str, list[float]]:
+def accuracies(results: dict[str, Any]) -> dict[str, list[float]]:
     """Of networks trained on condensed sets, by architecture; none if they were not evaluated."""
-    results = files.read_json(path) if path.exists() else {}
-    try:
-        return {
-            name: np.ravel(np.asarray(result["condensed"]["accuracies"], float)).tolist()
-            for name, result in results.items()
-            if "condensed" in result
-        }
-    except Exception as error:  # whatever a changed file makes of it
-        raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
+    return {
+        name: np.ravel(np.asarray(result["condensed"]["accuracies"], float)).tolist()
+        for name, result in results.items()
+        if "condensed" in result
+    }
 
 
 def _write_png(folder: Path, condensed: Condensed) -> None:

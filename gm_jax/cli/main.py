@@ -23,6 +23,7 @@ from gm_jax.cli.condense import Condense, condense
 from gm_jax.cli.evaluate import Evaluate, evaluate
 from gm_jax.cli.export import Export, Show, export, show
 from gm_jax.cli.prepare import Prepare, prepare
+from gm_jax.cli.report import Report, report
 from gm_jax.cli.terminal import complain, notices
 from gm_jax.config import Config
 from gm_jax.errors import StoppedError, UserError
@@ -32,6 +33,7 @@ from gm_jax.recipes import RecipeName, recipe
 OTHER_COMMANDS = (
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
 )
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Condense: condense,
         Evaluate: evaluate,
         Show: show,
+        Report: report,
         Export: export,
         Prepare: prepare,
     }

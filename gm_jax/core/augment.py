@@ -199,8 +199,9 @@ Plan = tuple[tuple[Operation, ...], ...]
 def strategy_names(strategy: str) -> tuple[str, ...]:
     """The operations that a published strategy names.
 
-    >>> strategy_names("color_crop_cutout")
-    ('color', 'crop', 'cutout')
+    Examples:
+        >>> strategy_names("color_crop_cutout")
+        ('color', 'crop', 'cutout')
 
     Args:
         strategy: names joined by `_`, each once; "" or "none" names no operation.

@@ -21,8 +21,9 @@ def chunked(f: Callable, chunk: int | None) -> Callable:
         f: any function of arrays and pytrees of them.
         chunk: inputs at a time: 1 is one after another (`lax.map`), `None` all at once (`vmap`).
 
-    >>> chunked(lambda x, y: x + y, 1)(jnp.array([1, 2]), jnp.array([10, 20])).tolist()
-    [11, 22]
+    Examples:
+        >>> chunked(lambda x, y: x + y, 1)(jnp.array([1, 2]), jnp.array([10, 20])).tolist()
+        [11, 22]
     """
 
     def apply(*arguments):

@@ -28,9 +28,10 @@ PerRow = Callable[[Float[Array, "k rows"], Float[Array, "k rows"]], Float[Array,
 def cosine(a: Tree, b: Tree) -> Float[Array, ""]:
     """sum_rows 1 - cos(a, b): the DC baseline (Zhao et al., 2021, arXiv 2006.05929).
 
-    >>> a, b = jnp.array([[3.0, 1.0], [4.0, 0.0]]), jnp.array([[4.0, 0.0], [3.0, 2.0]])
-    >>> f"{cosine(a, b):.2f}"  # rows (3, 4), (4, 3): 1 - 24/25; rows (1, 0), (0, 2): 1 - 0
-    '1.04'
+    Examples:
+        >>> a, b = jnp.array([[3.0, 1.0], [4.0, 0.0]]), jnp.array([[4.0, 0.0], [3.0, 2.0]])
+        >>> f"{cosine(a, b):.2f}"  # rows (3, 4), (4, 3): 1 - 24/25; rows (1, 0), (0, 2): 1 - 0
+        '1.04'
     """
     return _sum_rows(lambda a, b: 1 - _cos(a, b), a, b)
 
@@ -58,8 +59,9 @@ def cosine_normdiff(a: Tree, b: Tree) -> Float[Array, ""]:
 def l2(a: Tree, b: Tree) -> Float[Array, ""]:
     """sum_rows ||a - b||: magnitude alone.
 
-    >>> f"{l2(jnp.array([[3.0], [4.0]]), jnp.zeros((2, 1))):.1f}"
-    '5.0'
+    Examples:
+        >>> f"{l2(jnp.array([[3.0], [4.0]]), jnp.zeros((2, 1))):.1f}"
+        '5.0'
     """
     return _sum_rows(lambda a, b: _norm(a - b), a, b)
 
@@ -146,10 +148,12 @@ def by_part(*distances: Distance, weights: Sequence[ArrayLike] = ()) -> Distance
         UserError: no distance, or another number of weights; from the distance, another number of
             parts.
 
-    >>> both = by_part(l2, l1, weights=(1, 0.5))
-    >>> a, b = (jnp.array([[3.0], [4.0]]), jnp.ones((1, 2))), (jnp.zeros((2, 1)), jnp.zeros((1, 2)))
-    >>> f"{both(a, b):.1f}"  # 5 + 0.5 (1 + 1)
-    '6.0'
+    Examples:
+        >>> both = by_part(l2, l1, weights=(1, 0.5))
+        >>> a = jnp.array([[3.0], [4.0]]), jnp.ones((1, 2))
+        >>> b = jnp.zeros((2, 1)), jnp.zeros((1, 2))
+        >>> f"{both(a, b):.1f}"  # 5 + 0.5 (1 + 1)
+        '6.0'
     """
     count = len(distances)
     factors = factors_of("by_part", count, weights)

@@ -97,8 +97,9 @@ def paper_steps(ipc: int) -> tuple[int, int]:
 
     Linear in between, rounded; the values of 50 beyond it.
 
-    >>> paper_steps(10), paper_steps(5), paper_steps(200)
-    ((10, 50), (5, 23), (50, 10))
+    Examples:
+        >>> paper_steps(10), paper_steps(5), paper_steps(200)
+        ((10, 50), (5, 23), (50, 10))
     """
     outer, inner = (round(float(np.interp(ipc, _IPC, table))) for table in (_OUTER, _INNER))
     return outer, inner

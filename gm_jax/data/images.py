@@ -90,9 +90,10 @@ def normalise(
 ) -> Float[Array, "*n h w channel"]:
     """(pixel / 255 - mean) / std, channel by channel.
 
-    >>> pixels = jnp.array([0, 255], jnp.uint8).reshape(2, 1, 1, 1)
-    >>> normalise(pixels, jnp.array([0.5]), jnp.array([0.25])).ravel().tolist()
-    [-2.0, 2.0]
+    Examples:
+        >>> pixels = jnp.array([0, 255], jnp.uint8).reshape(2, 1, 1, 1)
+        >>> normalise(pixels, jnp.array([0.5]), jnp.array([0.25])).ravel().tolist()
+        [-2.0, 2.0]
     """
     shape = (1,) * (images.ndim - 1) + (-1,)
     return (images.astype(mean.dtype) / 255 - mean.reshape(shape)) / std.reshape(shape)

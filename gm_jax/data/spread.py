@@ -103,8 +103,9 @@ def class_sum(values: Float[Array, " here"], spread: Spread = HERE) -> Float[Arr
 def class_mean(signals: Tree, spread: Spread = HERE) -> Tree:
     """mean_c of per-class signals [C, ...]; of gradients: that of the class-balanced loss.
 
-    >>> class_mean({"w": jnp.array([[1.0, 2.0], [3.0, 6.0]])})["w"].tolist()
-    [2.0, 4.0]
+    Examples:
+        >>> class_mean({"w": jnp.array([[1.0, 2.0], [3.0, 6.0]])})["w"].tolist()
+        [2.0, 4.0]
 
     Its derivative by the signals at hand is 1 / C each.
     """

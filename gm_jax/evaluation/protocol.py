@@ -284,8 +284,9 @@ class Summary(NamedTuple):
 def summarise(accuracies: Float[np.ndarray, "sets networks"]) -> Summary:
     """Mean and spread, in percent, of accuracies in 0..1.
 
-    >>> summarise(np.array([[0.75, 0.25], [0.75, 0.25]]))
-    Summary(mean=50.0, std=25.0, std_sets=0.0)
+    Examples:
+        >>> summarise(np.array([[0.75, 0.25], [0.75, 0.25]]))
+        Summary(mean=50.0, std=25.0, std_sets=0.0)
     """
     percent = 100 * np.asarray(accuracies, np.float64)
     return Summary(float(percent.mean()), float(percent.std()), float(percent.mean(1).std()))

@@ -161,8 +161,9 @@ def label_robust_score(alpha: Given) -> Found:
     A set as good as the whole data and no better than random images has alpha = 0, and scores
     (1 - 1/e) / (e - 1/e) = 1 / (1 + e):
 
-    >>> print(f"{label_robust_score(0.0):.4f}")
-    0.2689
+    Examples:
+        >>> print(f"{label_robust_score(0.0):.4f}")
+        0.2689
 
     DD-Ranking's readme gives this number, its doc/introduction.md 100 % times it, and its code
     prints this number with a percent sign.

@@ -62,9 +62,10 @@ def conv2d(
     platform's (`gm_jax.nn.platforms`).  Raises `ValueError` where the channels differ or the kernel
     is larger than the padded image.
 
-    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
-    >>> conv2d(x, jnp.ones((2, 2, 1, 1))).item()
-    10.0
+    Examples:
+        >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+        >>> conv2d(x, jnp.ones((2, 2, 1, 1))).item()
+        10.0
     """
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"image has {x.shape[-1]} channels, kernel takes {kernel.shape[2]}")

@@ -223,6 +223,7 @@ class ResNet18(nn.Module):
 
     Attributes:
         classes: logits.
+        widths: channels of each stage.
         norm: after every convolution.
         stride: of the two convolutions that a stage but the first begins with.
         halve: what follows those two instead of a stride: no pooling, or average pooling.
@@ -231,6 +232,7 @@ class ResNet18(nn.Module):
     """
 
     classes: int
+    widths: tuple[int, ...] = (64, 128, 256, 512)
     norm: Callable = instance_norm
     stride: int = 2
     halve: Callable = no_pool
@@ -239,9 +241,9 @@ class ResNet18(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
-        x = nn.relu(self.norm(self._conv(64, 3, 1)(x), train))
-        for features in (64, 128, 256, 512):
-            x = self._block(x, features, features > 64, train)
+        x = nn.relu(self.norm(self._conv(self.widths[0], 3, 1)(x), train))
+        for stage, features in enumerate(self.widths):
+            x = self._block(x, features, stage > 0, train)
             x = self._block(x, features, False, train)
         return Dense(self.classes)(flat(self.last_pool(x)))
 

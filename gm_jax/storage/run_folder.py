@@ -2,9 +2,11 @@
 
 config.json      every setting, and where the run comes from: versions, machine, commit, data
 metrics.jsonl    a line an iteration
+snapshots.npz    images along the way; see `snapshots`
 synthetic.npz    the condensed images; it is there once the run is finished
 grid.png         the same to look at
 evaluation.json  accuracies of fresh networks
+report.html      all of this to read
 checkpoints/     of a run that is not finished
 replaced/        the finished run that was here before, until this one is finished
 """
@@ -12,6 +14,7 @@ replaced/        the finished run that was here before, until this one is finish
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -38,7 +41,15 @@ FORMAT = 4
 READ = (3, 4)
 """Layouts that are read: finished runs of layout 3 too, which gm_jax 0.1 wrote."""
 
-FILES = ("config.json", "metrics.jsonl", "grid.png", "evaluation.json", "synthetic.npz")
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "snapshots.npz",
+    "grid.png",
+    "evaluation.json",
+    "report.html",
+    "synthetic.npz",
+)
 
 LOCK = ".lock"
 """Held by the process that writes into a run folder."""
@@ -192,6 +203,46 @@ def read_about(folder: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
     return about
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl: what each iteration logged of each set.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        rows = list(map(json.loads, path.read_text().splitlines()))
+        for row in rows:
+            numbers = [row[name] for name in ("iteration", "loss", "intra", "inter", "seconds")]
+            _ = math.fsum(numbers) + sum(row["inner_epochs"])
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged") from error
+    return rows
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """What a run's evaluation.json holds, by network and by what it was trained on; or nothing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "evaluation.json"
+    results = read_json(path) if path.exists() else {}
+    try:
+        for network, of in results.items():
+            for kind, found in of.items() if network != "ran" else ():
+                if kind == "protocol":
+                    _ = found["epochs"] + 0
+                else:
+                    _ = np.asarray(found["accuracies"], float).sum(1) + found["mean"] + found["std"]
+        _ = results["ran"]["protocol"] if results else None
+    except Exception as error:  # whatever a changed file makes of it
+        raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
+    return results
 
 
 def _current(about: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,12 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(autouse=True)
+def programs_are_kept(monkeypatch):
+    """A table lets each cell's programs go: of these small cells, half the time is compiling."""
+    monkeypatch.setattr("jax.clear_caches", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def research(tmp_path_factory):
     """A user's own module with a variant, which can be imported."""
@@ -213,8 +219,10 @@ def test_the_table_rounds_what_the_csv_holds(tmp_path):
         "a", "b", "convnet", np.array([[0.5, 0.7]]), Config(), 3, seconds=1.0, inner_epochs=2.0
     )
     assert sweep.shown(found) == "60.0 ± 10.0 (1)"
-    table = sweep.markdown("rows", [found], lambda one: one.column, {"published": {"b": "61.2"}})
-    assert table.splitlines()[2:] == ["| a | 60.0 ± 10.0 (1) |", "| published | 61.2 |"]
+    published = {"published": {"b": "61.2"}, "of another set": {"c": "50.0"}}
+    table = sweep.accuracy_table("rows", [found], lambda one: one.column, published)
+    assert table.rows == [["a", "60.0 ± 10.0 (1)"], ["published", "61.2"]]
+    assert table.markdown.splitlines()[2:] == ["| a | 60.0 ± 10.0 (1) |", "| published | 61.2 |"]
     sweep.write_csv(tmp_path / "a.csv", [found])
     (row,) = rows_of(tmp_path / "a.csv")
     assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
@@ -232,8 +240,8 @@ def test_differences_are_of_pairs_of_sets():
     other = found("other", [[0.63, 0.63], [0.52, 0.5]])
     lost = found("lost", [[0.63, 0.63]])
     assert sweep.difference(other, base) == "+2.0 ± 1.0 (2)"
-    table = sweep.markdown_differences("base", [base, other, lost])
-    assert table.splitlines()[2:] == ["| other | +2.0 ± 1.0 (2) |", "| lost | no pairs |"]
+    table = sweep.difference_table("base", [base, other, lost])
+    assert table.rows == [["other", "+2.0 ± 1.0 (2)"], ["lost", "no pairs"]]
     assert sweep.difference(lost, found("another", [[0.5, 0.5]])) == "no pairs"  # of which seeds?
 
 
@@ -352,6 +360,10 @@ def assert_written(folder, name, out):
     assert f"    python -m experiments.{name} --smoke" in page
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert table[0] in out
+    if not name.startswith("figure"):
+        html = (folder / f"{name}.html").read_text()
+        assert html.count("<img") == sum(map(run_folder.finished, folder.glob("cells/*")))
+        assert html.count("<tr>") == len([line for line in table if not line.startswith("| ---")])
     with Image.open(folder / f"{name}.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 0
     return rows_of(folder / f"{name}.csv")

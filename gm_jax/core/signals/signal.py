@@ -53,9 +53,10 @@ def cross_entropy(logits: Float[Array, "n classes"], labels: Labels) -> Float[Ar
 
     A hard label stands for the distribution that is 1 there; -1 marks padding.
 
-    >>> logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
-    >>> f"{jnp.exp(-cross_entropy(logits, jnp.array([1, -1]))):.2f}"
-    '0.75'
+    Examples:
+        >>> logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+        >>> f"{jnp.exp(-cross_entropy(logits, jnp.array([1, -1]))):.2f}"
+        '0.75'
     """
     if jnp.issubdtype(labels.dtype, jnp.integer):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))

@@ -1,0 +1,221 @@
+"""Reports: what they say of a run, and what a real browser makes of them."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from command_line import SMALL, assert_refused, gm_jax
+from PIL import Image
+
+from gm_jax import load_condensed
+from gm_jax.data.archives import read_npz
+from gm_jax.data.images import denormalise
+from gm_jax.report import pictures, run
+from gm_jax.storage import run_folder, snapshots
+
+RUN = ("condense", *SMALL, "--factor", "2", "--image-lr", "0.1", "0.2")
+"""Four sets, of two seeds and two learning rates, of learned images that stand for four."""
+
+EVALUATE = ("--count", "2", "--epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that is evaluated."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    assert gm_jax(*RUN, "--iterations", 3, "--out", folder)[0] == 0
+    assert gm_jax("evaluate", folder, *EVALUATE)[0] == 0
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The same, in a folder that may be changed."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+# --- snapshots ------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_the_state_after_its_iteration(finished, tmp_path):
+    """The one after 2 of 3 iterations is the end of a run of 2, and so that of the run itself."""
+    found = snapshots.read(finished)
+    assert found.iterations.tolist() == [1, 2]
+    assert found.images.shape == (2, 10, 8, 8, 1)
+    assert gm_jax(*RUN, "--iterations", 2, "--out", tmp_path / "two")[0] == 0
+    two = load_condensed(tmp_path / "two")
+    assert np.array_equal(found.images[1], denormalise(two.learned[0, :, 0], two.mean, two.std))
+
+
+def test_a_snapshot_that_is_taken_again_replaces_those_after_it(copy):
+    condensed, before = load_condensed(copy), snapshots.read(copy)
+    snapshots.add(copy, 1, condensed)
+    found = snapshots.read(copy)
+    assert found.iterations.tolist() == [1]
+    assert not np.array_equal(found.images[0], before.images[0])
+
+
+def test_no_snapshot_is_needed(copy):
+    (copy / "snapshots.npz").unlink()
+    assert run.gather(copy).along is None
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_the_files_hold(finished):
+    found = run.gather(finished)
+    results = json.loads((finished / "evaluation.json").read_text())["convnet"]
+    assert found.title == "digits in 2 images a class"
+    rows = {one.trained_on: one for one in found.accuracies}
+    assert set(rows) == set(results) - {"protocol"}
+    for kind, row in rows.items():
+        assert row.accuracy == f"{results[kind]['mean']:.1f}"
+        assert row.size == "2 x 2"
+    assert [of.name for of in found.sets][1] == "Set 1 (seed 7, image_lr 0.2)"
+    assert found.along.iterations == [1, 2, 3]
+    assert [len(pictures) for _, pictures in found.along.rows] == [3] * 10
+    metrics = run_folder.read_metrics(finished)
+    last = np.mean([row["loss"] for row in metrics if row["iteration"] == 2])
+    assert found.course.rows[-1][:2] == ["3", f"{last:.4g}"]
+    assert ("--ipc", "2", True) in found.settings
+    assert ("--scheme", "multi-level", False) in found.settings
+
+
+def test_the_command_makes_the_same_run(finished, tmp_path):
+    words = run.gather(finished).command.split()
+    assert words[:2] == ["gm-jax", "condense"]
+    at = words.index("--out")
+    assert gm_jax(*words[1:at], "--out", tmp_path / "again")[0] == 0
+    for name in ("synthetic.npz", "snapshots.npz"):
+        one, two = (read_npz(folder / name) for folder in (finished, tmp_path / "again"))
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+def test_published_numbers_stand_beside_ours(copy):
+    """Only of the same data set and number of images: IDC's 81.0 for Fashion-MNIST at 1."""
+    results = run_folder.read_results(copy)
+    config = load_condensed(copy).config
+    fashion = dataclasses.replace(config, dataset="fashion_mnist", ipc=1)
+    texts = [
+        (one.trained_on, one.accuracy, one.spread) for one in run._accuracies(fashion, results)
+    ]
+    assert texts[-1] == ("IDC, published", "81.0", "")
+    assert ("DC, published", "70.5", "0.6") in texts
+    assert not any("published" in one.trained_on for one in run._accuracies(config, results))
+
+
+def test_a_run_that_is_not_evaluated_says_how_to(copy):
+    (copy / "evaluation.json").unlink()
+    status, out, _ = gm_jax("report", copy)
+    assert (status, out.strip()) == (0, str(copy / "report.html"))
+    page = (copy / "report.html").read_text()
+    assert f"gm-jax evaluate {copy}" in page
+
+
+def test_a_strip_keeps_every_pixel():
+    """Twelve images of 2x2 in rows of ten: 10 * 2 + 9 * 2 wide, 2 * 2 + 2 high, enlarged by 28."""
+    images = np.arange(48, dtype=np.uint8).reshape(12, 2, 2, 1)
+    strip = pictures.strip(images, "what")
+    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(strip.source.partition(",")[2]))))
+    assert found.shape == (6, 38, 4)
+    assert (strip.width, strip.height) == (38 * 28, 6 * 28)
+    assert np.array_equal(found[4:, 4:6, 0], images[11, ..., 0])
+    assert found[..., 3].sum() == 255 * 48  # all else can be seen through
+
+
+def test_names_are_escaped(copy):
+    """A class may be called anything."""
+    path = copy / "synthetic.npz"
+    arrays = read_npz(path)
+    arrays["class_names"] = np.array(["<script>alert(1)</script>", *arrays["class_names"][1:]])
+    np.savez_compressed(path, **arrays)
+    assert gm_jax("report", copy)[0] == 0
+    page = (copy / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("metrics.jsonl", '{"iteration": 0}\n'),
+        ("metrics.jsonl", "{"),
+        ("evaluation.json", "[]"),
+        ("evaluation.json", '{"convnet": {"condensed": {"accuracies": "none"}}}'),
+        ("snapshots.npz", "no archive"),
+        ("config.json", "{}"),
+    ],
+)
+def test_a_damaged_file_is_one_line(copy, name, contents):
+    (copy / name).write_text(contents)
+    assert_refused(gm_jax("report", copy), name)
+    assert not (copy / "report.html").exists()
+
+
+def test_snapshots_of_another_run_are_refused(copy):
+    images = np.zeros((1, 3, 8, 8, 1), np.uint8)
+    np.savez(copy / "snapshots.npz", iterations=np.array([1], np.int32), images=images)
+    assert_refused(gm_jax("report", copy), "snapshots.npz", "other images")
+
+
+def test_other_places_and_no_run_are_refused(copy, tmp_path):
+    assert_refused(gm_jax("report", tmp_path), "synthetic.npz")
+    assert_refused(gm_jax("report", copy, "--out", copy / "metrics.jsonl"), "metrics.jsonl")
+    assert_refused(gm_jax("report", copy, "--out", tmp_path / "no" / "a.html"), "a.html")
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+CHECK = """
+<script>
+addEventListener("load", () => {
+  const images = [...document.images];
+  const found = {
+    images: images.length,
+    broken: images.filter(i => !i.complete || !i.naturalWidth || !i.alt).length,
+    sideways: document.documentElement.scrollWidth - innerWidth,
+    headings: [...document.querySelectorAll("h1, h2")].map(h => h.textContent),
+    unnamed: document.querySelectorAll("[role=region]:not([aria-label])").length,
+  };
+  document.title = JSON.stringify(found);
+});
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["1200,900", "390,844"])
+def test_a_browser_shows_all_of_it(finished, tmp_path, size):
+    """In a headless Chromium, as wide as a desk's and a phone's: no error, no image missing."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    page = tmp_path / "report.html"
+    assert gm_jax("report", finished, "--out", page)[0] == 0
+    page.write_text(page.read_text().replace("</body>", CHECK + "</body>"))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--window-size={size}", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = json.loads(re.search("<title>(.*)</title>", done.stdout)[1].replace("&quot;", '"'))
+    # of each of four sets, 10 rows of learned and decoded; 10 x 3 along the way; two plots
+    assert found["images"] == 4 * 10 * 2 + 10 * 3 + 2
+    assert found["broken"] == 0
+    assert found["sideways"] <= 0
+    assert found["unnamed"] == 0
+    assert found["headings"][1:] == [
+        *("Images", "Along the way", "Accuracy", "Iterations", "Settings", "Provenance"),
+    ]
