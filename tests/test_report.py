@@ -88,6 +88,7 @@ def test_the_report_says_what_the_files_hold(finished):
     assert ("--scheme", "multi-level", False) in found.settings
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_same_run(finished, tmp_path):
     words = run.gather(finished).command.split()
     assert words[:2] == ["gm-jax", "condense"]

@@ -22,13 +22,14 @@ from gm_jax.storage import run_folder
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run folder, condensed and evaluated."""
+    """A run folder, condensed, evaluated and reported on."""
     folder = tmp_path_factory.mktemp("runs") / "deep" / "run"
     assert gm_jax("condense", *SMALL, "--out", folder)[0] == 0
     status, out, _ = gm_jax("evaluate", folder, "--count", 2, "--epochs", 3)
     assert status == 0
     assert "convnet   condensed" in out
     assert "2 x 2" in out
+    assert gm_jax("report", folder) == (0, f"{folder / 'report.html'}\n", "")
     return folder
 
 
@@ -255,11 +256,12 @@ def test_wrong_settings_are_one_line_and_leave_nothing(arguments, words, tmp_pat
 
 def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("condensate"), "condensate")
-    assert_refused(gm_jax(), "{condense, evaluate, show, export, prepare}")
+    assert_refused(gm_jax(), "{condense, evaluate, show, report, export, prepare}")
     assert_refused(gm_jax("condense"), "--out")
     assert_refused(gm_jax("evaluate"), "RUN")
 
 
+@pytest.mark.slow
 def test_a_run_is_replaced_only_on_request(finished, copy):
     before = (copy / "synthetic.npz").read_bytes()
     assert_refused(gm_jax("condense", *SMALL, "--out", copy), str(copy), "--replace")

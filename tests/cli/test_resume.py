@@ -185,14 +185,8 @@ def test_metrics_that_were_changed_are_noticed(halfway, cut):
 
 def test_a_folder_in_use_is_left_alone(unbroken, tmp_path):
     with filelock.FileLock(unbroken / run_folder.LOCK):
-        command = ["condense", *LONGER, "--out", unbroken, "--replace"]
-        refused = subprocess.run(
-            [sys.executable, "-m", "gm_jax", *map(str, command)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert_refused((refused.returncode, refused.stdout, refused.stderr), "is in use")
+        refused = gm_jax("condense", *LONGER, "--out", unbroken, "--replace")
+        assert_refused(refused, "is in use")
     assert run_folder.finished(unbroken)
 
 

@@ -38,7 +38,10 @@ def test_a_run_that_is_finite_is_not_blamed():
     ("settings", "scale", "part", "step", "cause"),
     [
         # 1e38 times a distance of some tens is beyond 3.4e38, the largest float32
-        ({"inter_weight": (1e38,), "scheme": "multi-level"}, 1.0, "inter", 0, "inter_weight"),
+        pytest.param(
+            *({"inter_weight": (1e38,), "scheme": "multi-level"}, 1.0, "inter", 0, "inter_weight"),
+            marks=pytest.mark.slow,
+        ),
         # the weights overflow in the inner epochs after step 0, the images are still small
         pytest.param(
             {"network_lr": (1e25,)}, 1.0, "intra", 1, "network_lr", marks=pytest.mark.slow

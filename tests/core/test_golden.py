@@ -197,7 +197,7 @@ def test_matching(file, scheme, metric, precise, tolerance):
         assert golden.error(each, case.arrays[f"intra/{metric}/per_class"]) < tolerance
 
 
-@pytest.mark.parametrize("microbatch", [None, 2])
+@pytest.mark.parametrize("microbatch", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_match_images(microbatch, x64):
     """The function that a run calls, all images at once and in microbatches."""
     case = matching_case("matching_rgb", True)

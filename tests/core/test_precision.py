@@ -98,6 +98,7 @@ def test_golden_errors(multiply, of_loss, of_images):
         assert images_error < of_images * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_the_precision_is_that_of_every_product():
     """In the program's text: all products ask for the highest, or only those that always do."""
     data = load("digits")
