@@ -171,6 +171,7 @@ def test_snapshots_of_another_run_are_refused(copy):
 
 def test_other_places_and_no_run_are_refused(copy, tmp_path):
     assert_refused(gm_jax("report", tmp_path), "synthetic.npz")
+    assert_refused(gm_jax("report", copy / "synthetic.npz"), "whole run folder")
     assert_refused(gm_jax("report", copy, "--out", copy / "metrics.jsonl"), "metrics.jsonl")
     assert_refused(gm_jax("report", copy, "--out", tmp_path / "no" / "a.html"), "a.html")
 

@@ -1,7 +1,8 @@
 """The paper's method as its authors run it: in PyTorch, one class and one batch after another.
 
 The benchmark's reference; not a part of `gm_jax`.  It is written from the method's description and
-tested against the golden vectors, so that both programs do the same work when they are timed:
+tested against the golden vectors, so that both programs do the same work when they are timed.  What
+can be done in another way at the same numbers is a `Way`; `torch_tuned` has the other one.
 
     python -m experiments.benchmarks.torch_port
 
@@ -12,6 +13,7 @@ prints the largest relative error for each golden file. Layouts are PyTorch's: i
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +27,23 @@ GOLDEN_DIR = Path(__file__).resolve().parents[2] / "tests" / "golden"
 Gradients = Sequence[Tensor]  # one tensor for each parameter, in the network's order
 Distance = Callable[[Gradients, Gradients], Tensor]
 Scheme = Callable[[Sequence[Gradients], Sequence[Gradients], Distance], Tensor]
+Augment = Callable[[Tensor], Tensor]
+
+
+class Way(NamedTuple):
+    """How the parts are computed.
+
+    Attributes:
+        real_gradients: `(net, real [C, B, ch, h, w]) -> gT_c` of each class, as constants.
+        synthetic_gradients: `(net, syn [C, ipc, ch, h, w]) -> gS_c` of each class, differentiable.
+        inner_epoch: `(net, optimiser, images, labels, batch, augment)`; the mean loss.
+        sgd: `torch.optim.SGD`, or one with other defaults.
+    """
+
+    real_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
+    synthetic_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
+    inner_epoch: Callable[[nn.Module, SGD, Tensor, Tensor, int, Augment], Tensor | float]
+    sgd: Callable[..., SGD]
 
 
 class ConvNet(nn.Module):
@@ -93,7 +112,7 @@ def _class_mean(per_class: Sequence[Gradients]) -> Gradients:
     return [torch.stack(tensors).mean(0) for tensors in zip(*per_class, strict=True)]
 
 
-def _class_loss(net: nn.Module, images: Tensor, label: int) -> Tensor:
+def class_loss(net: nn.Module, images: Tensor, label: int) -> Tensor:
     """Mean cross-entropy of `[n, ch, h, w]` images that all have one label."""
     labels = torch.full((len(images),), label, device=images.device)
     return F.cross_entropy(net(images), labels)
@@ -104,7 +123,7 @@ def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
     parameters = list(net.parameters())
     gradients: list[Gradients] = []
     for label, images in enumerate(real):
-        grads = torch.autograd.grad(_class_loss(net, images, label), parameters)
+        grads = torch.autograd.grad(class_loss(net, images, label), parameters)
         gradients.append([g.detach().clone() for g in grads])
     return gradients
 
@@ -113,12 +132,13 @@ def synthetic_gradients(net: nn.Module, syn: Tensor) -> list[Gradients]:
     """gS_c of each class of `syn [C, ipc, ch, h, w]`, differentiable in `syn`."""
     parameters = list(net.parameters())
     return [
-        torch.autograd.grad(_class_loss(net, images, label), parameters, create_graph=True)
+        torch.autograd.grad(class_loss(net, images, label), parameters, create_graph=True)
         for label, images in enumerate(syn)
     ]
 
 
 def match(
+    way: Way,
     net: nn.Module,
     syn: Tensor,
     real_grads: Sequence[Gradients],
@@ -126,7 +146,7 @@ def match(
     distance: Distance = cosine_l2,
 ) -> Tensor:
     """Matching loss of `syn [C, ipc, ch, h, w]`; its gradient is left in `syn.grad`."""
-    loss = scheme(synthetic_gradients(net, syn), real_grads, distance)
+    loss = scheme(way.synthetic_gradients(net, syn), real_grads, distance)
     syn.grad = None
     loss.backward(inputs=[syn])  # the images alone, not the network
     return loss.detach()
@@ -142,8 +162,8 @@ def inner_epoch(
     optimiser: SGD,
     images: Tensor,
     labels: Tensor,
-    batch: int = 256,
-    augment: Callable[[Tensor], Tensor] = unchanged,
+    batch: int,
+    augment: Augment,
 ) -> float:
     """One shuffled pass over `images [n, ch, h, w]`; the mean loss, each batch before its step."""
     data = TensorDataset(images, labels)
@@ -157,9 +177,16 @@ def inner_epoch(
     return total / len(images)
 
 
-def network_optimiser(net: nn.Module) -> SGD:
+AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD)
+"""One class after another at once, a data loader, an optimiser with its defaults."""
+
+BATCH = 256
+"""Images in a batch of an inner epoch."""
+
+
+def network_optimiser(way: Way, net: nn.Module) -> SGD:
     """The optimiser of the network between outer steps."""
-    return SGD(net.parameters(), lr=0.01, momentum=0.5)
+    return way.sgd(net.parameters(), lr=0.01, momentum=0.5)
 
 
 def image_optimiser(syn: Tensor) -> SGD:
@@ -172,6 +199,7 @@ def no_report(outer_step: int) -> None:
 
 
 def iteration(
+    way: Way,
     net: nn.Module,
     syn: Tensor,
     optimiser: SGD,
@@ -188,22 +216,23 @@ def iteration(
     gives `real [C, B, ch, h, w]`; `report(outer_step)` is called at each step's end. Returns the
     matching loss of each outer step.
     """
-    network_sgd = network_optimiser(net)
+    network_sgd = network_optimiser(way, net)
     labels = torch.arange(len(syn), device=syn.device).repeat_interleave(syn.shape[1])
     losses = []
     for step in range(outer):
-        real_grads = real_gradients(net, draw(step))
-        losses.append(match(net, syn, real_grads, scheme, distance).item())
+        real_grads = way.real_gradients(net, draw(step))
+        losses.append(match(way, net, syn, real_grads, scheme, distance).item())
         optimiser.step()
         if step < outer - 1:
             images = syn.detach().clone().flatten(0, 1)
             for _ in range(inner):
-                inner_epoch(net, network_sgd, images, labels)
+                way.inner_epoch(net, network_sgd, images, labels, BATCH, unchanged)
         report(step)
     return losses
 
 
 def overfit_epochs(
+    way: Way,
     net: nn.Module,
     optimiser: SGD,
     images: Tensor,
@@ -218,7 +247,7 @@ def overfit_epochs(
     """
     losses = [_validation_loss(net, val, val_labels)]
     for _ in range(cap):
-        inner_epoch(net, optimiser, images, labels)
+        way.inner_epoch(net, optimiser, images, labels, BATCH, unchanged)
         losses.append(_validation_loss(net, val, val_labels))
         if losses[-1] > losses[-2]:
             break
@@ -231,22 +260,23 @@ def _validation_loss(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def train_network(
+    way: Way,
     net: nn.Module,
     images: Tensor,
     labels: Tensor,
     epochs: int,
-    augment: Callable[[Tensor], Tensor] = unchanged,
+    augment: Augment = unchanged,
 ) -> list[float]:
     """Evaluation training of one network on `images [n, ch, h, w]`; the mean loss of each epoch.
 
     The learning rate is 0.01 in the first `epochs // 2` epochs and 0.001 after them.
     """
-    optimiser = SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimiser = way.sgd(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     losses = []
     for epoch in range(epochs):
         if epoch == epochs // 2:
             optimiser.param_groups[0]["lr"] *= 0.1  # the momentum buffer is kept
-        losses.append(inner_epoch(net, optimiser, images, labels, augment=augment))
+        losses.append(float(way.inner_epoch(net, optimiser, images, labels, BATCH, augment)))
     return losses
 
 
@@ -283,7 +313,7 @@ def golden_network(about: dict, dtype: torch.dtype) -> ConvNet:
     return net
 
 
-def check_networks(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_networks(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Logits."""
     for name in ("ConvNet_1ch", "ConvNet_3ch"):
         case = about[name] | {"classes": 10, "net": {"w": 128}, "params_seed": 4000}
@@ -293,13 +323,13 @@ def check_networks(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
         yield net(images), golden[f"{name}/logits"]
 
 
-def check_matching(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Real gradients, distances, matching losses, image gradients."""
     net = golden_network(about, dtype)
     real, syn = golden["real"], golden["syn"].requires_grad_()
-    losses = [_class_loss(net, images, label) for label, images in enumerate(real)]
+    losses = [class_loss(net, images, label) for label, images in enumerate(real)]
     yield torch.stack(losses), golden["real_loss"]
-    real_grads = real_gradients(net, real)
+    real_grads = way.real_gradients(net, real)
     names = [name for name, _ in about["params"]]
     stacked = [torch.stack(tensors) for tensors in zip(*real_grads, strict=True)]
     norms = torch.stack([tensor.flatten(1).norm(dim=1) for tensor in stacked])
@@ -308,16 +338,16 @@ def check_matching(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     for name in ("features.0.weight", "classifier.weight"):
         yield stacked[names.index(name)], golden[f"real_grad/{name}"]
     for metric, distance in DISTANCES.items():
-        pairs = zip(synthetic_gradients(net, syn), real_grads, strict=True)
+        pairs = zip(way.synthetic_gradients(net, syn), real_grads, strict=True)
         yield torch.stack([distance(s, t) for s, t in pairs]), golden[f"intra/{metric}/per_class"]
         for name, scheme in SCHEMES.items():
-            loss = match(net, syn, real_grads, scheme, distance)
+            loss = match(way, net, syn, real_grads, scheme, distance)
             yield loss, golden[f"{name}/{metric}/loss"]
             assert syn.grad is not None
             yield syn.grad, golden[f"{name}/{metric}/grad_syn"]
 
 
-def check_iteration(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_iteration(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Losses, images and network norms after each outer step."""
     net = golden_network(about, dtype)
     syn = golden["syn0"].clone().unflatten(0, (about["classes"], about["ipc"])).requires_grad_()
@@ -330,7 +360,7 @@ def check_iteration(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
 
     draw = golden["real"].__getitem__
     optimiser, outer, inner = image_optimiser(syn), about["outer"], about["inner"]
-    losses = iteration(net, syn, optimiser, draw, outer, inner, scheme, distance, report)
+    losses = iteration(way, net, syn, optimiser, draw, outer, inner, scheme, distance, report)
     ours |= {f"loss/{k}": torch.tensor(loss, dtype=dtype) for k, loss in enumerate(losses)}
     for name in golden.keys() - {"real", "syn0"}:
         yield ours[name], golden[name]
@@ -338,22 +368,22 @@ def check_iteration(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     yield ours[f"net_after/{outer - 1}"], ours[f"net_after/{outer - 2}"]
 
 
-def check_overfit(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_overfit(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Validation losses and the number of epochs."""
     net = golden_network(about, dtype)
     syn, syn_labels, val, val_labels = (
         golden[name] for name in ("syn", "syn_labels", "val", "val_labels")
     )
-    optimiser, cap = network_optimiser(net), about["max_steps"]
-    losses = overfit_epochs(net, optimiser, syn, syn_labels, val, val_labels, cap)
+    optimiser, cap = network_optimiser(way, net), about["max_steps"]
+    losses = overfit_epochs(way, net, optimiser, syn, syn_labels, val, val_labels, cap)
     yield torch.tensor(len(losses) - 1), golden["steps"]
     yield torch.tensor(losses, dtype=dtype), golden["val_losses"]
 
 
-def check_evaluate(about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_evaluate(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Training losses and test logits."""
     net = golden_network(about, dtype)
-    losses = train_network(net, golden["syn"], golden["syn_labels"], about["epochs"])
+    losses = train_network(way, net, golden["syn"], golden["syn_labels"], about["epochs"])
     yield torch.tensor(losses, dtype=dtype), golden["train_losses"]
     yield net(golden["test"]), golden["test_logits"]
 
@@ -377,20 +407,22 @@ def relative_error(ours: Tensor, golden: Tensor) -> float:
     return ((ours - golden).abs().max() / golden.abs().max()).item()
 
 
-def check_file(folder: Path, name: str, dtype: torch.dtype = torch.float64) -> float:
+def check_file(way: Way, folder: Path, name: str, dtype: torch.dtype = torch.float64) -> float:
     """The largest relative error of one golden file."""
     about = json.loads((folder / f"{name}.json").read_text())
     arrays = {k: torch.from_numpy(array) for k, array in np.load(folder / f"{name}.npz").items()}
     golden = {k: v.to(dtype) if v.is_floating_point() else v for k, v in arrays.items()}
     # NumPy's max, because Python's would lose a NaN
-    return np.max([relative_error(*pair) for pair in CHECKS[name](about, golden, dtype)]).item()
+    return np.max(
+        [relative_error(*pair) for pair in CHECKS[name](way, about, golden, dtype)]
+    ).item()
 
 
-def check(golden_dir: Path, dtype: torch.dtype = torch.float64) -> dict[str, float]:
+def check(way: Way, golden_dir: Path, dtype: torch.dtype = torch.float64) -> dict[str, float]:
     """The largest relative error of every golden file about this method."""
-    return {name: check_file(golden_dir, name, dtype) for name in CHECKS}
+    return {name: check_file(way, golden_dir, name, dtype) for name in CHECKS}
 
 
 if __name__ == "__main__":
-    for file, error in check(GOLDEN_DIR).items():
+    for file, error in check(AUTHORS, GOLDEN_DIR).items():
         print(f"{file:24} {error:.1e}")

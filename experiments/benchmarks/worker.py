@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,15 +35,16 @@ class WorkerError(RuntimeError):
 
 
 @contextlib.contextmanager
-def start(module: str, purpose: str) -> Iterator[Ask]:
+def start(module: str, purpose: str, environment: Mapping[str, str] = os.environ) -> Iterator[Ask]:
     """A worker running `module`, killed at the end of the block.
 
     Args:
         module: that calls `serve`.
         purpose: for the message if the worker dies.
+        environment: variables of the worker's process.
     """
     # JAX would reserve most of an accelerator's memory, and leave the other program none.
-    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,

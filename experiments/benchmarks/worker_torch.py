@@ -1,5 +1,6 @@
-"""The worker of `bench` that runs the PyTorch port; it imports no JAX."""
+"""The worker of `bench` that runs the PyTorch port, as its authors work; it imports no JAX."""
 
+import functools
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from experiments.benchmarks.cases import (
     TEST_IMAGES,
     Case,
 )
+from experiments.benchmarks.torch_port import Way
 from experiments.benchmarks.worker import Call, peak_resident_bytes, serve
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TEST_BATCH = 256
 
 
-def work(case: Case) -> Call:
+def work(way: Way, case: Case) -> Call:
     """The computation of a case in the port."""
     height, width, channel = SHAPES[case.shape]
 
@@ -36,35 +38,38 @@ def work(case: Case) -> Call:
     net, labels = fresh_network(), torch.arange(CLASSES, device=DEVICE)
     if case.part == REAL:
         real = noise(CLASSES, case.batch_real)
-        return lambda: torch_port.real_gradients(net, real)
+        return lambda: way.real_gradients(net, real)
     if case.part == MATCH:
         real_grads = [[torch.randn_like(p) for p in net.parameters()] for _ in range(CLASSES)]
         syn = noise(CLASSES, case.ipc).requires_grad_()
-        return lambda: torch_port.match(net, syn, real_grads)
+        return lambda: torch_port.match(way, net, syn, real_grads)
     if case.part == ITERATION:
         real = noise(CLASSES, case.batch_real)
-        return lambda: iteration(case, fresh_network(), noise(CLASSES, case.ipc), real)
+        return lambda: iteration(way, case, fresh_network(), noise(CLASSES, case.ipc), real)
     images, labels = noise(case.images), labels.repeat_interleave(case.ipc)
     if case.part == EPOCH:
-        optimiser = torch_port.network_optimiser(net)
-        return lambda: torch_port.inner_epoch(net, optimiser, images, labels)
+        optimiser = torch_port.network_optimiser(way, net)
+        rest = (torch_port.BATCH, torch_port.unchanged)
+        return lambda: way.inner_epoch(net, optimiser, images, labels, *rest)
     assert case.part == EVALUATION, case.part
     test, test_labels = noise(TEST_IMAGES), torch.arange(TEST_IMAGES, device=DEVICE) % CLASSES
 
     def train_and_test():
         net = fresh_network()
-        torch_port.train_network(net, images, labels, case.epochs)
+        torch_port.train_network(way, net, images, labels, case.epochs)
         return accuracy(net, test, test_labels)
 
     return train_and_test
 
 
-def iteration(case: Case, net: torch_port.ConvNet, syn: Tensor, real: Tensor) -> list[float]:
+def iteration(
+    way: Way, case: Case, net: torch_port.ConvNet, syn: Tensor, real: Tensor
+) -> list[float]:
     """One iteration, with the same real images in every outer step, so that none are drawn."""
     syn.requires_grad_()
     optimiser = torch_port.image_optimiser(syn)
     outer, inner = case.outer_steps, case.inner_epochs
-    return torch_port.iteration(net, syn, optimiser, lambda step: real, outer, inner)
+    return torch_port.iteration(way, net, syn, optimiser, lambda step: real, outer, inner)
 
 
 @torch.no_grad()
@@ -75,9 +80,9 @@ def accuracy(net: torch_port.ConvNet, images: Tensor, labels: Tensor) -> float:
     return right / len(images)
 
 
-def prepare(case: Case) -> tuple[Call, dict[str, float]]:
+def prepare(way: Way, case: Case) -> tuple[Call, dict[str, float]]:
     """The case, ready to be called; the port compiles nothing."""
-    call = work(case)
+    call = work(way, case)
 
     def finished():
         call()
@@ -92,15 +97,10 @@ def peak_bytes() -> int:
     return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else peak_resident_bytes()
 
 
-def check() -> dict[str, float]:
-    """The port's largest relative error on each golden file, in double precision."""
-    return torch_port.check(torch_port.GOLDEN_DIR)
-
-
-def check_grey() -> dict[str, float]:
-    """The same, of the files on one-channel images alone: a quarter of the time."""
+def check_grey(way: Way) -> dict[str, float]:
+    """The errors on the golden files of one-channel images alone: a quarter of the time."""
     grey = ("networks", "matching_gray", "iteration_gray_baseline", "evaluate_gray")
-    return {name: torch_port.check_file(torch_port.GOLDEN_DIR, name) for name in grey}
+    return {name: torch_port.check_file(way, torch_port.GOLDEN_DIR, name) for name in grey}
 
 
 def about() -> dict[str, Any]:
@@ -109,5 +109,15 @@ def about() -> dict[str, Any]:
     return {"torch": torch.__version__, "device": device, "threads": torch.get_num_threads()}
 
 
+def main(way: Way) -> None:
+    """Answers the requests of `bench`."""
+    further = {
+        "check": lambda: torch_port.check(way, torch_port.GOLDEN_DIR),
+        "check grey": lambda: check_grey(way),
+        "about": about,
+    }
+    serve(functools.partial(prepare, way), peak_bytes, further)
+
+
 if __name__ == "__main__":
-    serve(prepare, peak_bytes, {"check": check, "check grey": check_grey, "about": about})
+    main(torch_port.AUTHORS)

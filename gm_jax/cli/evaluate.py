@@ -26,12 +26,13 @@ from gm_jax.variants import describe_named, load_variant
 class Evaluate:
     """Train fresh networks on a run's images, and on as many random real ones; print accuracies.
 
-    Writes evaluation.json into the run folder, in place of an earlier one; for a .pt file,
+    Writes evaluation.json into the run folder, in place of an earlier one; for a single file,
     FILE.evaluation.json beside it.
     """
 
     run: RunFolder
-    """Run folder that condense wrote, or a .pt file of the published PyTorch programs."""
+    """Run folder that condense wrote, its synthetic.npz alone by whatever name, or a .pt file of
+    the published PyTorch programs."""
     settings: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation()
     dataset: str | None = None
     """Data set to evaluate on. Default: the run's own; a .pt file does not name it."""
@@ -119,7 +120,7 @@ def _variant(command: Evaluate, condensed: Condensed) -> Variant:
 @contextlib.contextmanager
 def _results_file(run: Path) -> Iterator[Path]:
     """Where the results go, locked against other writers."""
-    if _is_pt(run):
+    if run.is_file():
         yield run.with_name(f"{run.name}.evaluation.json")
         return
     with run_folder.locked(run):

@@ -24,9 +24,9 @@ class Show:
     """Draw a run's images, a row a class, into a PNG."""
 
     run: RunFolder
-    """Run folder that condense wrote."""
+    """Run folder that condense wrote, or its synthetic.npz by whatever name."""
     out: Path | None = None
-    """PNG to write. Default: grid.png in the run folder."""
+    """PNG to write. Default: grid.png in the run folder, or FILE.png."""
     set: Annotated[int, COUNT_OR_ALL] = 0
     """Which of the run's sets, from 0."""
 
@@ -41,7 +41,7 @@ class Export:
     """
 
     run: RunFolder
-    """Run folder that condense wrote."""
+    """Run folder that condense wrote, or its synthetic.npz by whatever name."""
     out: Path
     """Folder to make, which must not exist or be empty; with --to pt, file to write."""
     to: Literal["png", "pt", "dc-bench", "dd-ranking"] = "png"
@@ -57,7 +57,8 @@ def show(command: Show) -> None:
     _note_diverged(condensed)
     if not 0 <= command.set < len(condensed.images):
         raise UserError(f"--set {command.set}: the run has sets 0 to {len(condensed.images) - 1}")
-    path = command.out or command.run / "grid.png"
+    beside = command.run.with_suffix(".png") if command.run.is_file() else command.run / "grid.png"
+    path = command.out or beside
     if path.name in run_folder.FILES and path.name != "grid.png":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:

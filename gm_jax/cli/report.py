@@ -26,6 +26,8 @@ class Report:
 def report(command: Report) -> None:
     """Writes the report and prints its path."""
     check(command)
+    if command.run.is_file():
+        raise UserError(f"{command.run} is a file: a report needs the whole run folder")
     path = command.out or command.run / "report.html"
     if path.name in run_folder.FILES and path.name != "report.html":
         raise UserError(f"--out {path} would overwrite a run's file: name another")

@@ -125,7 +125,7 @@ def gather(folder: Path) -> RunReport:
         notes=_notes(folder, accuracies, results),
         scores=_scores(results),
         settings=_settings(condensed.config),
-        command=_command(condensed, folder),
+        command=command_of(condensed, folder),
         provenance=_provenance(about),
     )
 
@@ -343,8 +343,8 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _command(condensed: Condensed, folder: Path) -> str:
-    """The command line that makes such a run."""
+def command_of(condensed: Condensed, folder: Path) -> str:
+    """The command line that makes such a run into a folder."""
     words = ["gm-jax", "condense"]
     for field in dataclasses.fields(Config):
         value = getattr(condensed.config, field.name)

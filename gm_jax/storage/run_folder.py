@@ -186,14 +186,16 @@ def identity(about: dict[str, Any]) -> dict[str, Any]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_about(run: Path) -> dict[str, Any]:
     """What the config.json of a run folder holds; see `describe`.
+
+    A synthetic.npz, by whatever name it lies elsewhere, holds the same.
 
     Raises:
         UserError: it cannot be read, is damaged, or of another version.
     """
-    path = folder / "config.json"
-    held = read_json(path)
+    path = run if run.is_file() else run / "config.json"
+    held = _archived_about(path) if run.is_file() else read_json(path)
     try:
         about = _current(held)
         _config_from(about)
@@ -203,6 +205,14 @@ def read_about(folder: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
     return about
+
+
+def _archived_about(path: Path) -> Any:
+    """What the archive holds as `config`, whatever that is."""
+    try:
+        return json.loads(str(archives.read_npz(path)["config"]))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -292,21 +302,14 @@ def _variant_from(about: dict[str, Any]) -> VariantRecord | None:
     return record
 
 
-def read_condensed(folder: Path) -> Condensed:
-    """The condensed sets of a run folder.
+def read_condensed(run: Path | str) -> Condensed:
+    """The condensed sets of a run folder, or of its synthetic.npz wherever that lies.
 
     Raises:
-        UserError: no such folder, not a finished run, or a file that is truncated, of another
-            version, or not what `write_condensed` writes.
+        UserError: no such folder or file, not a finished run, or a file that is truncated, of
+            another version, or not what `write_condensed` writes.
     """
-    path = folder / "synthetic.npz"
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: name the one that condense wrote")
-    if not path.exists():
-        why = "that run has not finished" if (folder / "config.json").exists() else "it is no run"
-        before = folder / "replaced"
-        kept = f"; the one before it is in {before}" if finished(before) else ""
-        raise UserError(f"{folder} holds no synthetic.npz: {why}{kept}")
+    path = _synthetic(Path(run))
     arrays = archives.read_npz(path)
     try:
         return _condensed_from(arrays)
@@ -314,6 +317,20 @@ def read_condensed(folder: Path) -> Condensed:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever a foreign file makes its readers raise
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
+
+
+def _synthetic(run: Path) -> Path:
+    """The file that holds a run's sets; `UserError` if there is none."""
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder: name the one that condense wrote")
+    if not finished(run):
+        why = "that run has not finished" if (run / "config.json").exists() else "it is no run"
+        before = run / "replaced"
+        kept = f"; the one before it is in {before}" if finished(before) else ""
+        raise UserError(f"{run} holds no synthetic.npz: {why}{kept}")
+    return run / "synthetic.npz"
 
 
 def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:

@@ -54,9 +54,8 @@ def test_the_table_shows_medians_and_their_ratio():
     result = report.Result(
         case=Case("inner epoch", "cifar10", 10),
         ours=report.Measured([4.0, 1.0, 2.0], imports_bytes=200_000_000, peak_bytes=512_000_000),
-        theirs=report.Measured(
-            [9.0, 3.0, 2.5], imports_bytes=230_000_000, peak_bytes=1_600_000_000
-        ),
+        authors=report.Measured([9.0, 3.0, 2.5], 230_000_000, peak_bytes=1_600_000_000),
+        tuned=report.Measured([2.2, 2.5, 2.6], 231_000_000, peak_bytes=900_000_000),
         compile_s=6.25,
         flops=90_000_000_000,
         matrix_rate=100e9,
@@ -64,7 +63,9 @@ def test_the_table_shows_medians_and_their_ratio():
     assert report.row(result) == (
         *("cifar10", "10", "inner epoch"),
         *("2.00 (1.00 to 4.00)", "3.00 (2.50 to 9.00)", "1.50"),  # 3.0 / 2.0
-        *("512 (200)", "1600 (230)", "6.2", "45%"),  # 90 GFLOP / 2.0 s / 100 GFLOP/s
+        *("2.50 (2.20 to 2.60)", "1.25"),  # 2.5 / 2.0
+        *("512 (200)", "1600 (230)", "900 (231)"),
+        *("6.2", "45%"),  # 90 GFLOP / 2.0 s / 100 GFLOP/s
     )
     lines = report.table([result, result]).splitlines()
     assert len(lines) == 4
@@ -107,7 +108,7 @@ def test_a_dead_worker_is_an_error_that_names_the_case(capfd):
 
 
 def test_a_worker_that_dies_ends_the_benchmark_with_status_1(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(bench, "THEIRS", "experiments.no_such_worker")
+    monkeypatch.setattr(bench, "AUTHORS", "experiments.no_such_worker")
     assert bench.main(["--quick", "--out", str(tmp_path / "bench.json")]) == 1
     assert "bench: checking the port: experiments.no_such_worker died" in capfd.readouterr().err
 
@@ -116,7 +117,7 @@ def test_results_are_saved_as_json(tmp_path):
     settings = bench.Settings(out=tmp_path / "bench.json")
     measured = report.Measured([1.0], 1, 2)
     case = Case("inner epoch", "mnist", 1)
-    result = report.Result(case, measured, measured, 3.0, 4, 5.0)
+    result = report.Result(case, measured, measured, measured, 3.0, 4, 5.0)
     bench.save(settings, {"python": "3"}, [result])
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
     saved = json.loads(settings.out.read_text())

@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from experiments.benchmarks import torch_port
+from experiments.benchmarks import torch_port, torch_tuned
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("way", [torch_port.AUTHORS, torch_tuned.TUNED], ids=["authors", "tuned"])
 @pytest.mark.parametrize("name", torch_port.CHECKS)
-def test_agrees_with_the_golden_file(name):
+def test_agrees_with_the_golden_file(name, way):
     # relative error = max |ours - golden| / max |golden|, the largest over the file's arrays
-    assert torch_port.check_file(torch_port.GOLDEN_DIR, name) < 1e-9
+    assert torch_port.check_file(way, torch_port.GOLDEN_DIR, name) < 1e-9
