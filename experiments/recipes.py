@@ -85,7 +85,8 @@ def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
             iterations = max(1, round(60 * minutes / seconds[row]))
             iterations = scale.iterations if scale.smoke else iterations
             changed = dataclasses.replace(config, iterations=iterations)
-            found.append(Cell(row, f"{minutes:g} minutes", changed))
+            named: Any = None if scale.ablate else row
+            found.append(Cell(row, f"{minutes:g} minutes", changed, recipe=named))
     return found
 
 

@@ -28,6 +28,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
+from gm_jax.recipes import RecipeName
 from gm_jax.report.page import render
 from gm_jax.report.pictures import Picture, strip
 from gm_jax.storage import files, run_folder, snapshots
@@ -85,6 +86,7 @@ class Cell(NamedTuple):
         networks: what is trained on it, as in `gm-jax evaluate --networks`; empty is the network
             that it was condensed with.
         variant: a change of the method, `module:function`; see `gm_jax.variants`.
+        recipe: whose settings these are, for the record.
     """
 
     row: str
@@ -92,6 +94,7 @@ class Cell(NamedTuple):
     config: Config
     networks: tuple[str, ...] = ()
     variant: str | None = None
+    recipe: RecipeName | None = None
 
     @property
     def name(self) -> str:
@@ -217,7 +220,7 @@ def condense_cell(cell: Cell, scale: Scale) -> Path:
     folder = cell_folder(cell, scale)
     begun = (folder / "config.json").exists()
     try:
-        condense(Condense(cell.config, folder, variant=cell.variant, resume=begun))
+        condense(Condense(cell.config, folder, cell.recipe, cell.variant, resume=begun))
     except DivergedError as error:
         say(str(error))
     jax.clear_caches()  # each cell has programs of its own

@@ -22,6 +22,10 @@ from gm_jax.storage import run_folder, snapshots
 RUN = ("condense", *SMALL, "--factor", "2", "--image-lr", "0.1", "0.2")
 """Four sets, of two seeds and two learning rates, of learned images that stand for four."""
 
+ANOTHER_SEED = json.dumps(
+    {"iteration": 0, "seed": 3, "loss": 1, "intra": 1, "inter": 0, "inner_epochs": [], "seconds": 1}
+)
+
 EVALUATE = ("--count", "2", "--epochs", "2")
 
 
@@ -151,6 +155,7 @@ def test_names_are_escaped(copy):
     [
         ("metrics.jsonl", '{"iteration": 0}\n'),
         ("metrics.jsonl", "{"),
+        ("metrics.jsonl", ANOTHER_SEED),
         ("evaluation.json", "[]"),
         ("evaluation.json", '{"convnet": {"condensed": {"accuracies": "none"}}}'),
         ("snapshots.npz", "no archive"),

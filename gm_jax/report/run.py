@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,49 +11,12 @@ import numpy as np
 
 from gm_jax.checks import flag
 from gm_jax.condensed import Condensed
-from gm_jax.config import Config, list_sets, several_values
-from gm_jax.data.images import denormalise
-from gm_jax.errors import UserError
+from gm_jax.config import Config
 from gm_jax.evaluation.published import published
+from gm_jax.report.course import Course, course
+from gm_jax.report.images import MOST_SETS, Along, SetImages, images_along, set_images
 from gm_jax.report.page import render
-from gm_jax.report.pictures import Picture, lines, strip
 from gm_jax.storage import files, run_folder, snapshots
-
-MOST_SETS = 8
-"""Sets whose images are shown."""
-
-MOST_IMAGES = 1000
-"""Images that are shown of a set."""
-
-MOST_CLASSES = 20
-"""Classes that are shown along the way."""
-
-MOST_ROWS = 12
-"""Iterations that stand in a table."""
-
-
-class ClassImages(NamedTuple):
-    """The images of one class: as they were learned, and decoded where that is something else."""
-
-    name: str
-    learned: Picture | None
-    images: Picture
-
-
-class SetImages(NamedTuple):
-    """The images of one set; `note` says what is not shown."""
-
-    name: str
-    classes: list[ClassImages]
-    note: str
-
-
-class Along(NamedTuple):
-    """One image of each class along the way: `rows` has a picture for each of `iterations`."""
-
-    iterations: list[int]
-    rows: list[tuple[str, list[Picture]]]
-    note: str
 
 
 class Accuracy(NamedTuple):
@@ -63,14 +27,6 @@ class Accuracy(NamedTuple):
     accuracy: str
     spread: str
     size: str
-
-
-class Course(NamedTuple):
-    """How the iterations went: plots, and some of their numbers as a table."""
-
-    plots: list[Picture]
-    head: list[str]
-    rows: list[list[str]]
 
 
 class RunReport(NamedTuple):
@@ -118,9 +74,9 @@ def gather(folder: Path) -> RunReport:
     return RunReport(
         title=f"{dataset} in {each} a class",
         facts=_facts(condensed, about, metrics, results),
-        sets=[_set_images(condensed, at) for at in condensed.finished[:MOST_SETS]],
-        along=_along(condensed, snapshots.read(folder)),
-        course=_course(condensed, metrics),
+        sets=[set_images(condensed, at) for at in condensed.finished[:MOST_SETS]],
+        along=images_along(condensed, snapshots.read(folder)),
+        course=course(condensed, metrics),
         accuracies=accuracies,
         notes=_notes(folder, accuracies, results),
         scores=_scores(results),
@@ -150,11 +106,9 @@ def _facts(
     minutes = metrics[-1]["seconds"] / 60 if metrics else 0.0
     facts = [learned, f"Condensed by {method}: {config.iterations:,} iterations, {sets}."]
     facts.append(f"The iterations took {minutes:.1f} minutes on {about['platform']['device']}.")
-    for network, of in results.items():
-        for kind, found in of.items():
-            if network != "ran" and kind != "protocol":
-                text = f"{found['mean']:.1f} ± {found['std']:.1f} %"
-                facts.append(f"A fresh {network} trained on {kind} images reaches {text}.")
+    for network, kind, found in _each(results):
+        text = f"{found['mean']:.1f} ± {found['std']:.1f} %"
+        facts.append(f"A fresh {network} trained on {kind} images reaches {text}.")
     return facts
 
 
@@ -165,129 +119,24 @@ def _paper(config: Config) -> Config:
     return dataclasses.replace(Config(), **{name: getattr(config, name) for name in same + speed})
 
 
-# --- images ---------------------------------------------------------------------------------------
-
-
-def set_name(condensed: Condensed, number: int) -> str:
-    """`Set 0 (seed 0, image_lr 0.1)`."""
-    of_set = list_sets(condensed.config)[number]
-    swept = several_values(condensed.config, of_set.swept)
-    words = [f"seed {of_set.seed}", *(f"{name} {value:g}" for name, value in swept.items())]
-    return f"Set {number} ({', '.join(words)})"
-
-
-def _set_images(condensed: Condensed, number: int) -> SetImages:
-    classes, shape = len(condensed.class_names), condensed.images.shape[2:]
-    decoded = condensed.images[number].reshape(classes, -1, *shape)
-    learned = None
-    if condensed.learned is not None and condensed.learned.shape[3:] == shape:
-        learned = condensed.learned[number]
-    shown = max(1, MOST_IMAGES // classes)
-    more = shown < decoded.shape[1]
-    note = f"The first {shown} of {decoded.shape[1]} of each class." if more else ""
-    pixels = lambda rows: denormalise(rows[:shown], condensed.mean, condensed.std)
-    found = []
-    for at, name in enumerate(condensed.class_names):
-        images = strip(pixels(decoded[at]), f"{name}: images that networks are trained on")
-        if learned is None:
-            images = images._replace(text=f"{name}: learned images")
-            found.append(ClassImages(name, None, images))
-        else:
-            own = strip(pixels(learned[at]), f"{name}: as it was learned")
-            found.append(ClassImages(name, own, images))
-    return SetImages(set_name(condensed, number), found, note)
-
-
-def _along(condensed: Condensed, found: snapshots.Snapshots | None) -> Along | None:
-    """Snapshots, and the images of the end."""
-    if found is None or 0 not in condensed.finished:
-        return None
-    end = snapshots.first_of_each(condensed)
-    if found.images.shape[1:] != end.shape:
-        raise UserError(f"{snapshots.NAME} holds other images than the run: delete it")
-    iterations = [*found.iterations.tolist(), condensed.config.iterations]
-    images = np.concatenate([found.images, end[None]])
-    names = condensed.class_names[:MOST_CLASSES]
-    rows = [
-        (
-            name,
-            [
-                strip(images[when, at][None], f"{name} after {iterations[when]} iterations")
-                for when in range(len(iterations))
-            ],
-        )
-        for at, name in enumerate(names)
-    ]
-    all_classes = len(condensed.class_names)
-    note = f"The first {len(names)} of {all_classes} classes." if len(names) < all_classes else ""
-    return Along(iterations, rows, note)
-
-
-# --- the iterations -------------------------------------------------------------------------------
-
-
-def _course(condensed: Condensed, metrics: list[dict[str, Any]]) -> Course:
-    """Plots over iterations: the loss, its two parts, and the inner epochs where there are any."""
-    sets = [
-        (of_set.seed, *several_values(condensed.config, of_set.swept).values())
-        for of_set in list_sets(condensed.config)
-    ]
-    swept = list(several_values(condensed.config, list_sets(condensed.config)[0].swept))
-    total = 1 + max((row["iteration"] for row in metrics), default=0)
-    names = ("loss", "intra", "inter", "epochs")
-    parts = {name: np.full((len(sets), total), np.nan) for name in names}
-    for row in metrics:
-        at = sets.index((row["seed"], *(row[name] for name in swept))), row["iteration"]
-        for name in names[:-1]:
-            parts[name][at] = row[name]
-        parts["epochs"][at] = sum(row["inner_epochs"])
-    x = np.arange(1, total + 1)
-    known = ~np.isnan(parts["loss"]).all(0)
-    x, parts = x[known], {name: values[:, known] for name, values in parts.items()}
-    if not len(x):
-        return Course([], [], [])
-    means = {name: np.nanmean(values, 0) for name, values in parts.items()}
-    return Course(_plots(x, parts, means), *_numbers(x, means))
-
-
-def _plots(
-    x: np.ndarray, parts: dict[str, np.ndarray], means: dict[str, np.ndarray]
-) -> list[Picture]:
-    losses = {"loss": parts["loss"], "within classes": parts["intra"]}
-    losses["across classes"] = parts["inter"]
-    ends = f"{means['loss'][0]:.4g} after iteration {x[0]}, {means['loss'][-1]:.4g} after {x[-1]}"
-    found = [lines(x, losses, ("iteration", "matching loss"), f"The matching loss: {ends}.")]
-    if np.nansum(parts["epochs"]):
-        mean = f"{means['epochs'].mean():.1f} in an iteration, on average"
-        series = {"inner epochs": parts["epochs"]}
-        found.append(lines(x, series, ("iteration", "inner epochs"), f"Inner epochs: {mean}."))
-    return found
-
-
-def _numbers(x: np.ndarray, means: dict[str, np.ndarray]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table: some iterations, the first and the last among them."""
-    head = ["iteration", "loss", "within classes", "across classes", "inner epochs"]
-    at = np.unique(np.linspace(0, len(x) - 1, MOST_ROWS).round().astype(int))
-    names = ("loss", "intra", "inter")
-    rows = [
-        [str(x[i]), *(f"{means[name][i]:.4g}" for name in names), f"{means['epochs'][i]:.1f}"]
-        for i in at
-    ]
-    return head, rows
-
-
 # --- accuracies -----------------------------------------------------------------------------------
+
+
+def _each(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Network, what it was trained on, and what it reached."""
+    for network, of in results.items():
+        for kind, found in of.items() if network != "ran" else ():
+            if kind != "protocol":
+                yield network, kind, found
 
 
 def _accuracies(config: Config, results: dict[str, Any]) -> list[Accuracy]:
     """What networks reached, and what was published for the same data and number of images."""
     found = []
-    for network, of in results.items():
-        for kind, result in of.items() if network != "ran" else ():
-            if kind != "protocol":
-                sets, networks = np.asarray(result["accuracies"]).shape
-                mean, spread = f"{result['mean']:.1f}", f"{result['std']:.1f}"
-                found.append(Accuracy(network, kind, mean, spread, f"{sets} x {networks}"))
+    for network, kind, result in _each(results):
+        sets, networks = np.asarray(result["accuracies"]).shape
+        mean, spread = f"{result['mean']:.1f}", f"{result['std']:.1f}"
+        found.append(Accuracy(network, kind, mean, spread, f"{sets} x {networks}"))
     if found:
         for method, text in published(config.dataset, config.ipc).items():
             mean, _, spread = text.partition(" ± ")
@@ -315,12 +164,11 @@ def _notes(folder: Path, accuracies: list[Accuracy], results: dict[str, Any]) ->
 
 def _scores(results: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
-    for network, of in results.items():
-        for kind, result in of.items() if network != "ran" else ():
-            if kind != "protocol" and "scores" in result:
-                names = ("hlr", "ior", "lrs", "ars")
-                text = ", ".join(f"{name.upper()} {result['scores'][name]:.3f}" for name in names)
-                found.append((f"{network}, {kind}", text))
+    for network, kind, result in _each(results):
+        if scores := result.get("scores"):
+            names = ("hlr", "ior", "lrs", "ars")
+            text = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in names)
+            found.append((f"{network}, {kind}", text))
     return found
 
 

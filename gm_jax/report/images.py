@@ -1,0 +1,96 @@
+"""The images in a run's report: each set's, and one of each class along the way."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gm_jax.condensed import Condensed
+from gm_jax.config import list_sets, several_values
+from gm_jax.data.images import denormalise
+from gm_jax.errors import UserError
+from gm_jax.report.pictures import Picture, strip
+from gm_jax.storage import snapshots
+
+MOST_SETS = 8
+"""Sets whose images are shown."""
+
+MOST_IMAGES = 1000
+"""Images that are shown of a set."""
+
+MOST_CLASSES = 20
+"""Classes that are shown along the way."""
+
+
+class ClassImages(NamedTuple):
+    """The images of one class: as they were learned, and decoded where that is something else."""
+
+    name: str
+    learned: Picture | None
+    images: Picture
+
+
+class SetImages(NamedTuple):
+    """The images of one set; `note` says what is not shown."""
+
+    name: str
+    classes: list[ClassImages]
+    note: str
+
+
+class Along(NamedTuple):
+    """One image of each class along the way: `rows` has a picture for each of `iterations`."""
+
+    iterations: list[int]
+    rows: list[tuple[str, list[Picture]]]
+    note: str
+
+
+def set_name(condensed: Condensed, number: int) -> str:
+    """`Set 0 (seed 0, image_lr 0.1)`."""
+    of_set = list_sets(condensed.config)[number]
+    swept = several_values(condensed.config, of_set.swept)
+    words = [f"seed {of_set.seed}", *(f"{name} {value:g}" for name, value in swept.items())]
+    return f"Set {number} ({', '.join(words)})"
+
+
+def set_images(condensed: Condensed, number: int) -> SetImages:
+    """All images of a set, or the first `MOST_IMAGES`, as many of each class."""
+    classes, shape = len(condensed.class_names), condensed.images.shape[2:]
+    decoded = condensed.images[number].reshape(classes, -1, *shape)
+    learned = None
+    if condensed.learned is not None and condensed.learned.shape[3:] == shape:
+        learned = condensed.learned[number]
+    shown = max(1, MOST_IMAGES // classes)
+    more = shown < decoded.shape[1]
+    note = f"The first {shown} of {decoded.shape[1]} of each class." if more else ""
+    pixels = lambda rows: denormalise(rows[:shown], condensed.mean, condensed.std)
+
+    def of_class(at: int, name: str) -> ClassImages:
+        if learned is None:
+            return ClassImages(name, None, strip(pixels(decoded[at]), f"{name}: learned images"))
+        own = strip(pixels(learned[at]), f"{name}: as it was learned")
+        return ClassImages(name, own, strip(pixels(decoded[at]), f"{name}: what it stands for"))
+
+    rows = list(map(of_class, range(classes), condensed.class_names))
+    return SetImages(set_name(condensed, number), rows, note)
+
+
+def images_along(condensed: Condensed, found: snapshots.Snapshots | None) -> Along | None:
+    """Snapshots, and the images of the end."""
+    if found is None or 0 not in condensed.finished:
+        return None
+    end = snapshots.first_of_each(condensed)
+    if found.images.shape[1:] != end.shape:
+        raise UserError(f"{snapshots.NAME} holds other images than the run: delete it")
+    iterations = [*found.iterations.tolist(), condensed.config.iterations]
+    images = np.concatenate([found.images, end[None]])
+    names = condensed.class_names[:MOST_CLASSES]
+
+    def row(at: int, name: str) -> tuple[str, list[Picture]]:
+        texts = [f"{name} after {done} iterations" for done in iterations]
+        return name, [strip(image[at][None], text) for image, text in zip(images, texts)]
+
+    rows = list(map(row, range(len(names)), names))
+    all_classes = len(condensed.class_names)
+    note = f"The first {len(names)} of {all_classes} classes." if len(names) < all_classes else ""
+    return Along(iterations, rows, note)
