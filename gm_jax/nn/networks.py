@@ -199,16 +199,23 @@ class VGG11(nn.Module):
 
     Simonyan & Zisserman 2015, configuration A with norms.  A one-channel image is padded by 3 in
     the first convolution, so that 28x28 becomes 32x32.
+
+    Attributes:
+        classes: logits.
+        stages: channels of the convolutions before each pooling.
+        norm: after every convolution.
+        convolution: how convolutions are computed.
     """
 
     classes: int
+    stages: tuple[tuple[int, ...], ...] = ((64,), (128,), (256, 256), (512, 512), (512, 512))
     norm: Callable = instance_norm
     convolution: Form | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n classes"]:
         padding = 3 if x.shape[-1] == 1 else 1
-        for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+        for stage in self.stages:
             for features in stage:
                 x = Conv(features, padding=padding, form=self.convolution)(x)
                 x, padding = nn.relu(self.norm(x, train)), 1

@@ -241,18 +241,25 @@ def read_results(folder: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     path = folder / "evaluation.json"
-    results = read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    results = read_json(path)
     try:
-        for network, of in results.items():
-            for kind, found in of.items() if network != "ran" else ():
-                if kind == "protocol":
-                    _ = found["epochs"] + 0
-                else:
-                    _ = np.asarray(found["accuracies"], float).sum(1) + found["mean"] + found["std"]
-        _ = results["ran"]["protocol"] if results else None
+        _check_results(results)
     except Exception as error:  # whatever a changed file makes of it
         raise UserError(f"{path} is damaged: evaluate again, or delete it") from error
     return results
+
+
+def _check_results(results: Any) -> None:
+    """Raises an exception of some kind unless all is there that is read of it."""
+    for network, of in results.items():
+        for kind, found in of.items() if network != "ran" else ():
+            if kind == "protocol":
+                _ = found["epochs"] + 0
+            else:
+                _ = np.asarray(found["accuracies"], float).sum(1) + found["mean"] + found["std"]
+    _ = results["ran"]["protocol"]
 
 
 def _current(about: dict[str, Any]) -> dict[str, Any]:

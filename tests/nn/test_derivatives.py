@@ -191,11 +191,13 @@ def test_the_convnet_whose_gradient_was_wrong():
 def test_every_architecture(name):
     """An image of each of two classes, of the smallest size that the network takes.
 
-    Of ResNet18's stages the first three, and those narrow: two of them begin with a stride.
+    Of ResNet18's and VGG11's stages the first three, and those narrow: two of ResNet18's begin with
+    a stride, one of VGG11's has two convolutions.
     """
     shape = {"mlp": (8, 8, 1), "lenet": (28, 28, 1)}.get(name, (32, 32, 3))
-    smaller = {"widths": (8, 12, 16)} if name.startswith("resnet18") else {}
-    found = look(ARCHITECTURES[name](classes=2, **smaller), shape, 1)
+    smaller = {"resnet18": {"widths": (8, 12, 16)}, "vgg11": {"stages": ((8,), (12,), (16, 16))}}
+    family = name.partition("_")[0].removesuffix("bn")
+    found = look(ARCHITECTURES[name](classes=2, **smaller.get(family, {})), shape, 1)
     assert_right(found)
     assert_quotients(found)
 
