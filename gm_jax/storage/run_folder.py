@@ -257,8 +257,11 @@ def _check_results(results: Any) -> None:
         for kind, found in of.items() if network != "ran" else ():
             if kind == "protocol":
                 _ = found["epochs"] + 0
-            else:
-                _ = np.asarray(found["accuracies"], float).sum(1) + found["mean"] + found["std"]
+                continue
+            sets, networks = np.asarray(found["accuracies"], float).shape
+            numbers = [found["mean"], found["std"], *found.get("scores", {}).values()]
+            if not (sets and networks and all(map(math.isfinite, numbers))):
+                raise ValueError("no accuracies")
     _ = results["ran"]["protocol"]
 
 

@@ -33,14 +33,14 @@ from experiments import command
 from gm_jax import api
 from gm_jax.build import start_sets
 from gm_jax.checks import SEED, Count
-from gm_jax.cli import export
 from gm_jax.cli.terminal import say
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
-from gm_jax.storage import checkpoints, pt_file, run_folder
+from gm_jax.report import run as report
+from gm_jax.storage import checkpoints, pt_file, run_folder, snapshots
 
 CONFIG = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
 """The run whose files are damaged."""
@@ -198,7 +198,8 @@ def kinds(good: Path) -> dict[str, Kind]:
     """Every kind, by name, given a folder of good files: see `good_files`."""
     of_sets = sets_kinds(_arrays(good / "run/synthetic.npz"))
     of_checkpoints = checkpoint_kinds(_arrays(good / LAST))
-    return of_sets | of_checkpoints | run_kinds() | data_kinds() | pt_kinds()
+    of_run = run_kinds(_arrays(good / "run/snapshots.npz"))
+    return of_sets | of_checkpoints | of_run | data_kinds() | pt_kinds()
 
 
 def changed(names: Iterable[str]) -> st.SearchStrategy:
@@ -234,19 +235,52 @@ def checkpoint_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
     }
 
 
-def run_kinds() -> dict[str, Kind]:
-    """The other files of a run folder."""
+def run_kinds(snapshots: dict[str, np.ndarray]) -> dict[str, Kind]:
+    """The other files of a run folder, given the arrays of good snapshots."""
     about = lambda folder: run_folder.read_about(folder / "run")
     current = lambda found: found["format"] in run_folder.READ
-    accuracies = lambda folder: export.accuracies(folder / "run/evaluation.json")
-    numbers = lambda found: all(isinstance(x, float) for xs in found.values() for x in xs)
-    named = st.dictionaries(st.text(max_size=8), JSON | st.fixed_dictionaries({"condensed": JSON}))
-    config, evaluation = "run/config.json", "run/evaluation.json"
+    config, evaluation, metrics = "run/config.json", "run/evaluation.json", "run/metrics.jsonl"
+    images = "run/snapshots.npz"
     return {
         "config.json, damaged": Kind(DAMAGE, damage(config), about, current),
         "config.json, other JSON": Kind(JSON, other_json(config), about, current),
-        "evaluation.json, other JSON": Kind(named, other_json(evaluation), accuracies, numbers),
+        "evaluation.json, other JSON": Kind(_results(), other_json(evaluation), _reported, _whole),
+        "metrics.jsonl, damaged": Kind(DAMAGE, damage(metrics), _reported, _whole),
+        "metrics.jsonl, other JSON": Kind(_rows(), other_json(metrics), _reported, _whole),
+        "snapshots.npz, damaged": Kind(DAMAGE, damage(images), _reported, _whole),
+        "snapshots.npz, other arrays": Kind(
+            changed(snapshots), other_arrays(images), _reported, _whole
+        ),
     }
+
+
+def _results() -> st.SearchStrategy:
+    """What may stand in evaluation.json, part of it as it should."""
+    accuracies = st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2)) | JSON
+    scores = st.dictionaries(st.sampled_from(["hlr", "ior", "lrs", "ars"]), st.floats() | JSON)
+    found = {"accuracies": accuracies, "mean": st.floats() | JSON, "std": st.just(1.0) | JSON}
+    kind = st.fixed_dictionaries(found, optional={"scores": scores})
+    protocol = st.fixed_dictionaries({"epochs": st.integers() | JSON}) | JSON
+    network = st.fixed_dictionaries({"protocol": protocol, "condensed": kind | JSON}) | JSON
+    ran = st.fixed_dictionaries({"protocol": st.text(max_size=8) | JSON}) | JSON
+    return JSON | st.fixed_dictionaries({"convnet": network, "ran": ran})
+
+
+def _rows() -> st.SearchStrategy:
+    """What may stand in a line of metrics.jsonl, part of it as it should."""
+    numbers = ("iteration", "seed", "loss", "intra", "inter", "seconds")
+    names = {name: st.integers(-1, 3) | st.floats() | JSON for name in numbers}
+    return JSON | st.fixed_dictionaries(names | {"inner_epochs": st.lists(st.integers()) | JSON})
+
+
+def _reported(folder: Path) -> str:
+    found = report.gather(folder / "run")
+    report.write(found, folder / "report.html")
+    return (folder / "report.html").read_text()
+
+
+def _whole(page: str) -> bool:
+    return page.rstrip().endswith("</html>") and page.count("<h2>") >= 5
 
 
 def data_kinds() -> dict[str, Kind]:
@@ -318,6 +352,10 @@ def _good_run(run: Path) -> Condensed:
         checkpoints.save(run, state, run_folder.identity(about))
     last = state._replace(iteration=state.iteration + 1)
     condensed = api.finish(CONFIG, digits, last)
+    snapshots.add(run, 1, condensed)
+    numbers = {"seed": 0, "loss": 2.0, "intra": 1.0, "inter": 1.0, "inner_epochs": [0]}
+    rows = [{"iteration": at, **numbers, "seconds": 1.0 + at} for at in range(3)]
+    run_folder.append_metrics(run, rows)
     run_folder.write_condensed(run, condensed, about)
     return condensed
 
