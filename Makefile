@@ -53,10 +53,11 @@ notebooks: $(VENV)/installed-dev
 
 # The documentation site, from docs/ and the docstrings, into site/: open site/index.html.
 docs: $(VENV)/installed-docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # dist/gm_jax-VERSION-py3-none-any.whl, which needs no checkout.
 wheel: $(VENV)/installed-dev
+	rm -rf build dist  # else what was deleted since would be in it
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:

@@ -45,10 +45,10 @@ def make(settings: Settings, typed: str) -> None:
         pictures.write_grid(path.with_suffix(".png"), run_folder.read_condensed(run))
         files.write_json(path.with_suffix(".json"), facts)
         print(path)
-    there = sorted(settings.out.glob("*.npz"))
+    there = sorted(settings.out.glob("[!.]*.npz"))
     text = _readme([files.read_json(path.with_suffix(".json")) for path in there])
     with files.atomic(settings.out / "README.md") as draft:
-        draft.write_text(text)
+        draft.write_text(text, encoding="utf-8")
 
 
 def _named(word: str) -> tuple[str, Path]:
@@ -62,7 +62,7 @@ def _about(name: str, run: Path) -> dict[str, Any]:
     """What is said of a run that is released."""
     condensed = run_folder.read_condensed(run)
     found = read_run(run)
-    if len(found) != 1 or not found[0].accuracies.size:
+    if len(found) != 1 or condensed.diverged:
         raise UserError(f"{run}: one network and no swept values can be released, none diverged")
     config, (one,) = condensed.config, found
     dataset = Path(config.dataset).name
@@ -102,10 +102,14 @@ def _readme(released: Sequence[dict[str, Any]]) -> str:
 Test accuracy: mean ± standard deviation over all networks (sets). Minutes are those of the run's
 clock for all its sets, on a machine that may have had other work.
 
-    condensed = gm_jax.load_condensed("docs/results/sets/{first}.npz")
-    condensed.images, condensed.labels  # normalised; pixel = image * std + mean
+```python
+condensed = gm_jax.load_condensed("{first}.npz")
+condensed.images, condensed.labels  # normalised; pixel = image * std + mean
+```
 
-    gm-jax evaluate docs/results/sets/{first}.npz
+```
+gm-jax evaluate {first}.npz
+```
 
 {each}
 """

@@ -296,7 +296,10 @@ def read_run(folder: Path) -> list[Found]:
         return _read(folder, (own,))
     if not results:
         raise UserError(f"{folder} is not evaluated: run gm-jax evaluate {folder}")
-    found = _read(folder, [name for name in results if name != "ran"])
+    try:
+        found = _read(folder, [name for name in results if name != "ran"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}: metrics.jsonl or evaluation.json is another run's") from error
     return [
         one if one.network == own else one._replace(row=f"{one.row}, {one.network}")
         for one in found
@@ -478,21 +481,26 @@ def save(page: Page, tables: Sequence[Table], found: Sequence[Found], scale: Sca
         bars(draft, page.title, labels, means, spreads)
     caption, shown_tables = _caption(page, scale, found), "\n\n".join(t.markdown for t in tables)
     with files.atomic(path.with_suffix(".md")) as draft:
-        draft.write_text(f"# {page.title}\n\n{shown_tables}\n\n{caption}\n\n    {page.command}\n")
+        text = f"# {page.title}\n\n{shown_tables}\n\n{caption}\n\n    {page.command}\n"
+        draft.write_text(text, encoding="utf-8")
     values = {"title": page.title, "tables": tables, "caption": caption, "command": page.command}
     with files.atomic(path.with_suffix(".html")) as draft:
-        draft.write_text(render("table.html", cells=_pictures(scale), **values))
+        page_text = render("table.html", cells=_pictures(found, scale), **values)
+        draft.write_text(page_text, encoding="utf-8", errors="backslashreplace")
     print(f"{shown_tables}\n{path}.md, .csv, .png, .html")
 
 
-def _pictures(scale: Scale) -> list[tuple[str, Picture]]:
-    """Of each finished cell, the first image of each class, as it was learned."""
-    found = []
-    for folder in sorted((scale.folder / "cells").glob("*")):
+def _pictures(found: Sequence[Found], scale: Scale) -> list[tuple[str, Picture]]:
+    """Of each cell whose first set did not diverge, the first image of each class, as learned."""
+    cells = [Cell(one.row, one.column, one.config) for one in found if one.config is not None]
+    pictures = []
+    for name, folder in {cell.name: cell_folder(cell, scale) for cell in cells}.items():
         if run_folder.finished(folder):
-            images = snapshots.first_of_each(run_folder.read_condensed(folder))
-            found.append((folder.name, strip(images, f"{folder.name}: an image of each class")))
-    return found
+            condensed = run_folder.read_condensed(folder)
+            if 0 in condensed.finished:
+                images = snapshots.first_of_each(condensed)
+                pictures.append((name, strip(images, f"{name}: an image of each class")))
+    return pictures
 
 
 def _caption(page: Page, scale: Scale, found: Sequence[Found]) -> str:

@@ -26,7 +26,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 
 def make(scale: Scale, command: str) -> None:
-    """Runs the cells, writes table1_levels.md, .csv and .png."""
+    """Runs the cells, writes table1_levels.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
     rows = accuracy_table("scheme", found, lambda one: "accuracy")

@@ -50,7 +50,7 @@ def cells(scale: Settings) -> list[Cell]:
 
 
 def make(scale: Settings, command: str) -> None:
-    """Runs the cells, writes table2_distances.md, .csv and .png."""
+    """Runs the cells, writes table2_distances.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     of_runs = [found for folder in scale.runs for found in read_run(folder)]
     found = run(cells(scale), scale) + of_runs

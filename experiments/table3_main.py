@@ -1,12 +1,12 @@
-"""The parts of the method one by one, beside coresets, the full set, and the published DC.
+"""The parts of the method one by one, beside coresets, the full set, and published numbers.
 
     python -m experiments.table3_main --smoke
     python -m experiments.table3_main --datasets mnist cifar10 --ipcs 1 10 50 --out results/main
 
 Rows: coresets; DC (single classes, angle alone, fixed steps); M, with multi-level matching; MD,
 with the paper's distance too; MDA, with its published schedule of inner epochs, and with the rule
-that the schedule stands for.  The paper's own values could not be obtained; DC's are from its own
-paper.
+that the schedule stands for.  The paper's own values could not be obtained; those of
+DC, DSA and IDC are in `gm_jax.evaluation.published`.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Settings(Scale):
 
 
 def make(scale: Settings, command: str) -> None:
-    """Runs the cells, writes table3_main.md, .csv and .png."""
+    """Runs the cells, writes table3_main.md, .csv, .png and .html."""
     if (scale.dataset, scale.ipc) != (Scale.dataset, Scale.ipc):
         raise UserError("this table has --datasets and --ipcs, not --dataset and --ipc")
     scale = resolve(scale, NAME)

@@ -45,7 +45,7 @@ def cells(scale: Settings) -> list[Cell]:
 
 
 def make(scale: Settings, command: str) -> None:
-    """Runs the cells, writes table4_cross_architecture.md, .csv and .png."""
+    """Runs the cells, writes table4_cross_architecture.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
     rows = accuracy_table("condensed with", found, lambda one: one.network)

@@ -83,7 +83,7 @@ def at_equal_minutes(cells: Sequence[Cell], seconds: dict[str, float]) -> list[C
 
 
 def make(scale: Settings, command: str) -> None:
-    """Runs the cells, writes table5_signals.md, .csv and .png."""
+    """Runs the cells, writes table5_signals.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     scale = dataclasses.replace(scale, ipcs=(1,)) if scale.smoke else scale
     if scale.ipc != Settings.ipc:

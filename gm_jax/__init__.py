@@ -8,6 +8,7 @@ The names here are what a script needs.  Every equation stands in the package of
     core/        the method: signals, distances, objectives, step rules, the iteration
     evaluation/  protocols, coresets
     storage/     run folders, checkpoints, pictures, files of other programs
+    report/      a run as one HTML file
     cli/         the command line
 """
 

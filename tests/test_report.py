@@ -13,10 +13,11 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
-from gm_jax import load_condensed
+from gm_jax import Condensed, Config, load_condensed
 from gm_jax.data.archives import read_npz
 from gm_jax.data.images import denormalise
 from gm_jax.report import pictures, run
+from gm_jax.report.images import list_images
 from gm_jax.storage import run_folder, snapshots
 
 RUN = ("condense", *SMALL, "--factor", "2", "--image-lr", "0.1", "0.2")
@@ -59,7 +60,7 @@ def test_a_snapshot_is_the_state_after_its_iteration(finished, tmp_path):
 
 def test_a_snapshot_that_is_taken_again_replaces_those_after_it(copy):
     condensed, before = load_condensed(copy), snapshots.read(copy)
-    snapshots.add(copy, 1, condensed)
+    snapshots.add(copy, 1, snapshots.first_of_each(condensed))
     found = snapshots.read(copy)
     assert found.iterations.tolist() == [1]
     assert not np.array_equal(found.images[0], before.images[0])
@@ -88,8 +89,9 @@ def test_the_report_says_what_the_files_hold(finished):
     metrics = run_folder.read_metrics(finished)
     last = np.mean([row["loss"] for row in metrics if row["iteration"] == 2])
     assert found.course.rows[-1][:2] == ["3", f"{last:.4g}"]
-    assert ("--ipc", "2", True) in found.settings
-    assert ("--scheme", "multi-level", False) in found.settings
+    assert ("--ipc", "2", "10") in found.settings
+    assert ("--scheme", "multi-level", "") in found.settings
+    assert found.more_sets == ""
 
 
 @pytest.mark.slow
@@ -122,6 +124,43 @@ def test_a_run_that_is_not_evaluated_says_how_to(copy):
     assert (status, out.strip()) == (0, str(copy / "report.html"))
     page = (copy / "report.html").read_text()
     assert f"gm-jax evaluate {copy}" in page
+
+
+def test_results_that_are_new_are_not_those_of_the_report(copy):
+    """`evaluate` deletes the report of the results before."""
+    assert gm_jax("report", copy)[0] == 0
+    assert gm_jax("evaluate", copy, *EVALUATE)[0] == 0
+    assert not (copy / "report.html").exists()
+
+
+def test_sets_that_diverged_are_said(copy):
+    arrays = read_npz(copy / "synthetic.npz")
+    arrays["iterations"][[0, 2]] = 1
+    np.savez_compressed(copy / "synthetic.npz", **arrays)
+    found = run.gather(copy)
+    assert "4 sets, of which 2 diverged" in found.facts[1]
+    assert [of.name[:5] for of in found.sets] == ["Set 1", "Set 3"]
+    assert found.more_sets.count("diverged at iteration 1") == 2
+    assert found.along is None
+    arrays["iterations"][:] = 1
+    np.savez_compressed(copy / "synthetic.npz", **arrays)
+    assert run.gather(copy).sets == []
+
+
+def test_a_page_is_of_some_megabytes_whatever_the_images():
+    """200 classes x 50 images of 64x64x3 in nine sets; of each at least an image of a class."""
+    shape = (9, 200 * 50, 64, 64, 3)
+    images = np.broadcast_to(np.float32(0), shape)
+    names, config = tuple(map(str, range(200))), Config(ipc=50, seeds=9, iterations=3)
+    labels = np.repeat(np.arange(200, dtype=np.int32), 50)
+    mean, std = np.zeros(3, np.float32), np.ones(3, np.float32)
+    done = np.full(9, 3, np.int32)
+    condensed = Condensed(images, labels, mean, std, names, done, config)
+    found = list_images(condensed)
+    # half of 8,000,000 values are 325 images of 12,288 values, an eighth of that is 40
+    assert [len(of.classes) for of in found] == [200] + [40] * 7
+    assert found[0].note == "The first 1 of 50 images of each class."
+    assert found[1].note == "The first 40 of 200 classes. The first 1 of 50 images of each class."
 
 
 def test_a_strip_keeps_every_pixel():
@@ -179,6 +218,7 @@ def test_other_places_and_no_run_are_refused(copy, tmp_path):
     assert_refused(gm_jax("report", copy / "synthetic.npz"), "whole run folder")
     assert_refused(gm_jax("report", copy, "--out", copy / "metrics.jsonl"), "metrics.jsonl")
     assert_refused(gm_jax("report", copy, "--out", tmp_path / "no" / "a.html"), "a.html")
+    assert_refused(gm_jax("report", copy, "--out", "."), "--out .", "folder")
 
 
 # --- in a browser ---------------------------------------------------------------------------------

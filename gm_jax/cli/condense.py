@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gm_jax import api, checks
 from gm_jax.build import (
     build_mesh,
+    build_method,
     check_fits,
     check_spread,
     check_variant,
@@ -60,7 +61,7 @@ class Condense:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path
-    """Run folder to write: config.json, metrics.jsonl, synthetic.npz, grid.png."""
+    """Run folder to write: config.json, metrics.jsonl, snapshots.npz, synthetic.npz, grid.png."""
     recipe: RecipeName | None = None
     """A published method, whose settings become the defaults of all others; `--recipe NAME --help`
     shows them. best is our own."""
@@ -324,8 +325,8 @@ def _unwritten(folder: Path, error: OSError) -> UserError:
 def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
     """Condenses from `state` on, and writes what comes of it.
 
-    An iteration's info is read while the next one runs, so that the device never waits; many
-    processes wait for one another after each.
+    An iteration's info is read while the next one runs, so that the device waits only where a
+    snapshot is taken; many processes wait for one another after each.
     """
     before = 0 if state is None else iterations_done(state)
     with stopping() as came, progress(run.config.iterations, "iteration", before) as bar:
@@ -397,9 +398,9 @@ class Saver:
 
 
 def _take_snapshot(run: Run, state: State, done: int) -> None:
-    until_now = dataclasses.replace(run.config, iterations=done)
-    condensed = api.finish(until_now, run.dataset, state, run.variant)
-    hosts.on_first(lambda: snapshots.add(run.folder, done, condensed))
+    parametrisation = run.variant(build_method(run.config, run.dataset)).parametrisation
+    pixels = snapshots.first_of_state(state, run.dataset.train, parametrisation)
+    hosts.on_first(lambda: snapshots.add(run.folder, done, pixels))
 
 
 def _finish(run: Run, condensed: Condensed) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,8 +59,10 @@ def evaluate(command: Evaluate) -> None:
         }
         ran |= {"data": provenance.data(dataset)}
         ran |= provenance.environment()
+        _print_scores(scores)
         files.write_json(results_path, results(scores) | {"ran": ran})
-    _print_scores(scores)
+        if command.run.is_dir():
+            (command.run / "report.html").unlink(missing_ok=True)  # it was of the results before
 
 
 def results(scores: list[scoring.Score]) -> dict[str, Any]:
@@ -120,11 +123,13 @@ def _variant(command: Evaluate, condensed: Condensed) -> Variant:
 @contextlib.contextmanager
 def _results_file(run: Path) -> Iterator[Path]:
     """Where the results go, locked against other writers."""
+    path = run_folder.results_path(run)
     if run.is_file():
-        yield run.with_name(f"{run.name}.evaluation.json")
+        if not os.access(run.parent, os.W_OK):
+            raise UserError(f"{path} cannot be written: copy {run.name} elsewhere")
+        yield path
         return
     with run_folder.locked(run):
-        path = run / "evaluation.json"
         if path.is_dir():
             raise UserError(f"{path} is a folder: move it away")
         yield path
@@ -163,9 +168,9 @@ def _print_scores(scores: list[scoring.Score]) -> None:
             print(f"{name}: {best} at the best of {tests} tests, chosen on the test images")
         if score.fair is not None:
             fair = ", ".join(f"{part.upper()} {value:.3f}" for part, value in _shown(score.fair))
-            print(f"{name}: {fair} (lower HLR, higher others are better)")
+            print(f"{name}: {fair} (HLR: lower is better; the others: higher)")
 
 
 def _shown(fair: Scores) -> list[tuple[str, float]]:
     """DD-Ranking's four scores, by name."""
-    return [(part, getattr(fair, part)) for part in ("hlr", "ior", "lrs", "ars")]
+    return [(part, getattr(fair, part)) for part in run_folder.SCORES]

@@ -59,6 +59,8 @@ def show(command: Show) -> None:
         raise UserError(f"--set {command.set}: the run has sets 0 to {len(condensed.images) - 1}")
     beside = command.run.with_suffix(".png") if command.run.is_file() else command.run / "grid.png"
     path = command.out or beside
+    if not path.name or path.is_dir():
+        raise UserError(f"--out {path} is a folder: name a file")
     if path.name in run_folder.FILES and path.name != "grid.png":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:

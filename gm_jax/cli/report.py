@@ -1,5 +1,6 @@
 """`gm-jax report`: a run as one HTML file."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -31,9 +32,13 @@ def report(command: Report) -> None:
     path = command.out or command.run / "report.html"
     if path.name in run_folder.FILES and path.name != "report.html":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
+    if not path.name or path.is_dir():
+        raise UserError(f"--out {path} is a folder: name a file")
     found = run.gather(command.run)
+    inside = run_folder.locked(command.run) if command.out is None else contextlib.nullcontext()
     try:
-        run.write(found, path)
+        with inside:
+            run.write(found, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
     print(path)

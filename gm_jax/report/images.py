@@ -1,5 +1,6 @@
 """The images in a run's report: each set's, and one of each class along the way."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +12,18 @@ from gm_jax.errors import UserError
 from gm_jax.report.pictures import Picture, strip
 from gm_jax.storage import snapshots
 
+MOST_VALUES = 8_000_000
+"""Values of the pixels that are shown of all sets: a page of some 10 MB. The first set gets half."""
+
 MOST_SETS = 8
 """Sets whose images are shown."""
-
-MOST_IMAGES = 1000
-"""Images that are shown of a set."""
 
 MOST_CLASSES = 20
 """Classes that are shown along the way."""
 
 
 class ClassImages(NamedTuple):
-    """The images of one class: as they were learned, and decoded where that is something else."""
+    """The images of one class: as they were learned, if that is another image, and decoded."""
 
     name: str
     learned: Picture | None
@@ -53,26 +54,39 @@ def set_name(condensed: Condensed, number: int) -> str:
     return f"Set {number} ({', '.join(words)})"
 
 
-def set_images(condensed: Condensed, number: int) -> SetImages:
-    """All images of a set, or the first `MOST_IMAGES`, as many of each class."""
+def list_images(condensed: Condensed) -> list[SetImages]:
+    """The images of the sets that did not diverge, as far as they fit into a page."""
+    numbers = condensed.finished[:MOST_SETS]
+    shares = [MOST_VALUES // 2] + [MOST_VALUES // 2 // MOST_SETS] * MOST_SETS
+    return [_set_images(condensed, number, share) for number, share in zip(numbers, shares)]
+
+
+def _set_images(condensed: Condensed, number: int, values: int) -> SetImages:
+    """As many classes, and as many images of each, as have so many values in all; or one."""
     classes, shape = len(condensed.class_names), condensed.images.shape[2:]
     decoded = condensed.images[number].reshape(classes, -1, *shape)
     learned = None
     if condensed.learned is not None and condensed.learned.shape[3:] == shape:
         learned = condensed.learned[number]
-    shown = max(1, MOST_IMAGES // classes)
-    more = shown < decoded.shape[1]
-    note = f"The first {shown} of {decoded.shape[1]} of each class." if more else ""
+    images = values // (math.prod(shape) * (1 if learned is None else 2))
+    shown_classes = max(1, min(classes, images))
+    shown = max(1, min(decoded.shape[1], images // shown_classes))
     pixels = lambda rows: denormalise(rows[:shown], condensed.mean, condensed.std)
 
-    def of_class(at: int, name: str) -> ClassImages:
+    def of_class(at: int) -> ClassImages:
+        name = condensed.class_names[at]
         if learned is None:
-            return ClassImages(name, None, strip(pixels(decoded[at]), f"{name}: learned images"))
+            return ClassImages(name, None, strip(pixels(decoded[at]), f"{name}: images"))
         own = strip(pixels(learned[at]), f"{name}: as it was learned")
         return ClassImages(name, own, strip(pixels(decoded[at]), f"{name}: what it stands for"))
 
-    rows = list(map(of_class, range(classes), condensed.class_names))
-    return SetImages(set_name(condensed, number), rows, note)
+    notes = []
+    if shown_classes < classes:
+        notes.append(f"The first {shown_classes} of {classes} classes.")
+    if shown < decoded.shape[1]:
+        notes.append(f"The first {shown} of {decoded.shape[1]} images of each class.")
+    rows = list(map(of_class, range(shown_classes)))
+    return SetImages(set_name(condensed, number), rows, " ".join(notes))
 
 
 def images_along(condensed: Condensed, found: snapshots.Snapshots | None) -> Along | None:
@@ -87,7 +101,7 @@ def images_along(condensed: Condensed, found: snapshots.Snapshots | None) -> Alo
     names = condensed.class_names[:MOST_CLASSES]
 
     def row(at: int, name: str) -> tuple[str, list[Picture]]:
-        texts = [f"{name} after {done} iterations" for done in iterations]
+        texts = [f"{name} after {done} iteration{'s' * (done > 1)}" for done in iterations]
         return name, [strip(image[at][None], text) for image, text in zip(images, texts)]
 
     rows = list(map(row, range(len(names)), names))

@@ -13,8 +13,9 @@ from gm_jax.checks import flag
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.evaluation.published import published
+from gm_jax.recipes import recipe
 from gm_jax.report.course import Course, course
-from gm_jax.report.images import MOST_SETS, Along, SetImages, images_along, set_images
+from gm_jax.report.images import Along, SetImages, images_along, list_images
 from gm_jax.report.page import render
 from gm_jax.storage import files, run_folder, snapshots
 
@@ -36,12 +37,13 @@ class RunReport(NamedTuple):
         title: of the page.
         facts: what one wants to know first, a sentence each.
         sets: images.
+        more_sets: sets that are not shown, and why; or nothing.
         along: images along the way, where snapshots were taken.
         course: of the iterations.
         accuracies: of networks; empty if none were trained.
         notes: on the accuracies.
         scores: DD-Ranking's, `(network and kind, its four numbers)`.
-        settings: `(flag, value, whether it is not the default)`.
+        settings: `(flag, value, the default where it is another)`.
         command: that makes such a run.
         provenance: `(what, value)`.
     """
@@ -49,12 +51,13 @@ class RunReport(NamedTuple):
     title: str
     facts: list[str]
     sets: list[SetImages]
+    more_sets: str
     along: Along | None
     course: Course
     accuracies: list[Accuracy]
     notes: list[str]
     scores: list[tuple[str, str]]
-    settings: list[tuple[str, str, bool]]
+    settings: list[tuple[str, str, str]]
     command: str
     provenance: list[tuple[str, str]]
 
@@ -67,14 +70,15 @@ def gather(folder: Path) -> RunReport:
     """
     condensed, about = run_folder.read_condensed(folder), run_folder.read_about(folder)
     metrics = run_folder.read_metrics(folder)
-    results = run_folder.read_results(folder)
+    results, sets = run_folder.read_results(folder), list_images(condensed)
     accuracies = _accuracies(condensed.config, results)
     dataset = Path(condensed.config.dataset).name
     each = "1 image" if condensed.config.ipc == 1 else f"{condensed.config.ipc} images"
     return RunReport(
         title=f"{dataset} in {each} a class",
         facts=_facts(condensed, about, metrics, results),
-        sets=[set_images(condensed, at) for at in condensed.finished[:MOST_SETS]],
+        sets=sets,
+        more_sets=_more_sets(condensed, len(sets)),
         along=images_along(condensed, snapshots.read(folder)),
         course=course(condensed, metrics),
         accuracies=accuracies,
@@ -96,27 +100,45 @@ def _facts(
     classes = len(condensed.class_names)
     learned = f"{classes * config.ipc} learned images stand for "
     learned += f"{sum(about['data']['counts']):,} real ones of {classes} classes."
-    method = f"the recipe {about['recipe']}" if about.get("recipe") else "the paper's method"
-    if condensed.variant is not None:
-        method = f"the variant {condensed.variant.name}"
-    elif about.get("recipe") is None and config != _paper(config):
-        method += ", with settings of its own"
-    sets = f"{len(finished)} set{'s' * (len(finished) != 1)}"
-    sets += f" ({len(diverged)} more diverged)" if diverged else ""
+    sets = f"{len(finished) + len(diverged)} set{'s' * (len(finished) + len(diverged) != 1)}"
+    sets += f", of which {len(diverged)} diverged" if diverged else ""
     minutes = metrics[-1]["seconds"] / 60 if metrics else 0.0
-    facts = [learned, f"Condensed by {method}: {config.iterations:,} iterations, {sets}."]
-    facts.append(f"The iterations took {minutes:.1f} minutes on {about['platform']['device']}.")
+    facts = [learned]
+    facts.append(
+        f"Condensed by {_method(condensed, about)}: {config.iterations:,} iterations, {sets}."
+    )
+    took = f"The iterations took {minutes:.1f} minutes on {about['platform']['device']}"
+    facts.append(f"{took}, compilation included.")
     for network, kind, found in _each(results):
         text = f"{found['mean']:.1f} ± {found['std']:.1f} %"
-        facts.append(f"A fresh {network} trained on {kind} images reaches {text}.")
+        what, _, values = kind.partition(", ")
+        values = f" ({values})" if values else ""
+        facts.append(f"A fresh {network} trained on {what} images{values} reaches {text}.")
     return facts
 
 
-def _paper(config: Config) -> Config:
-    """The paper's settings for the same data, images, length, sets, and speed."""
+def _more_sets(condensed: Condensed, shown: int) -> str:
+    more = len(condensed.finished) - shown
+    notes = [f"{more} more sets are not shown."] if more else []
+    notes += [
+        f"Set {number} diverged at iteration {condensed.iterations[number]}, and is not shown."
+        for number in condensed.diverged
+    ]
+    return " ".join(notes)
+
+
+def _method(condensed: Condensed, about: dict[str, Any]) -> str:
+    """By what it was condensed: a variant, a recipe, or the paper's method, changed or not."""
+    config, name = condensed.config, about.get("recipe")
+    plain = Config()
+    if name is not None:
+        plain = recipe(name, config.dataset, config.ipc, config.factor)
     same = ("dataset", "image_size", "ipc", "iterations", "seed", "seeds")
     speed = ("precision", "convolution", "microbatch", "class_chunk", "set_chunk")
-    return dataclasses.replace(Config(), **{name: getattr(config, name) for name in same + speed})
+    plain = dataclasses.replace(plain, **{field: getattr(config, field) for field in same + speed})
+    base = "the paper's method" if name is None else f"the recipe {name}"
+    base += "" if config == plain else ", with other settings"
+    return base if condensed.variant is None else f"the variant {condensed.variant.name} of {base}"
 
 
 # --- accuracies -----------------------------------------------------------------------------------
@@ -149,7 +171,8 @@ def _notes(folder: Path, accuracies: list[Accuracy], results: dict[str, Any]) ->
         return [f"No networks were trained on these images yet: gm-jax evaluate {folder}"]
     ran = results["ran"]
     epochs = {of["protocol"]["epochs"] for name, of in results.items() if name != "ran"}
-    words = f"{'/'.join(map(str, sorted(epochs)))} epochs by the protocol {ran['protocol']}"
+    named = ran.get("protocol", "paper")
+    words = f"{'/'.join(map(str, sorted(epochs)))} epochs by the protocol {named}"
     notes = [
         f"Test accuracy in percent at the end of training, {words}; ± is one standard deviation "
         "over all networks."
@@ -166,8 +189,7 @@ def _scores(results: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for network, kind, result in _each(results):
         if scores := result.get("scores"):
-            names = ("hlr", "ior", "lrs", "ars")
-            text = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in names)
+            text = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in run_folder.SCORES)
             found.append((f"{network}, {kind}", text))
     return found
 
@@ -175,12 +197,12 @@ def _scores(results: dict[str, Any]) -> list[tuple[str, str]]:
 # --- where it comes from --------------------------------------------------------------------------
 
 
-def _settings(config: Config) -> list[tuple[str, str, bool]]:
-    default = Config()
-    return [
-        (flag(name), _shown(value), value != getattr(default, name))
-        for name, value in dataclasses.asdict(config).items()
-    ]
+def _settings(config: Config) -> list[tuple[str, str, str]]:
+    found = []
+    for name, default in vars(Config()).items():
+        value = getattr(config, name)
+        found.append((flag(name), _shown(value), "" if value == default else _shown(default)))
+    return found
 
 
 def _shown(value: Any) -> str:
@@ -224,4 +246,4 @@ def write(report: RunReport, path: Path) -> None:
     """The report as one HTML file, written atomically."""
     text = render("run.html", report=report)
     with files.atomic(path) as draft:
-        draft.write_text(text)
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")

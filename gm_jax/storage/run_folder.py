@@ -14,7 +14,6 @@ replaced/        the finished run that was here before, until this one is finish
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -50,6 +49,9 @@ FILES = (
     "report.html",
     "synthetic.npz",
 )
+
+SCORES = ("hlr", "ior", "lrs", "ars")
+"""DD-Ranking's scores, as evaluation.json names them."""
 
 LOCK = ".lock"
 """Held by the process that writes into a run folder."""
@@ -115,8 +117,8 @@ def _set_aside(folder: Path) -> None:
     """Moves a finished run's files into `replaced/`, the one last that makes it a finished run."""
     aside = folder / "replaced"
     aside.mkdir(exist_ok=True)
-    if finished(aside):  # else it is this run, cut off while it was moved
-        discard(aside)
+    if finished(aside) or not (aside / "config.json").exists():
+        discard(aside)  # else it is this run, cut off while it was moved
     shutil.copyfile(folder / "config.json", aside / "config.json")
     for name in FILES[1:]:
         if (folder / name).exists():
@@ -126,6 +128,7 @@ def _set_aside(folder: Path) -> None:
 def drop_replaced(folder: Path) -> None:
     """Deletes the run that was set aside."""
     aside = folder / "replaced"
+    (aside / "config.json").unlink(missing_ok=True)  # what is left by a kill is nobody's from now
     discard(aside, (*FILES, LOCK))
     with contextlib.suppress(OSError):  # there is none, or somebody keeps other files in it
         aside.rmdir()
@@ -226,21 +229,28 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         rows = list(map(json.loads, path.read_text().splitlines()))
         for row in rows:
             numbers = [row[name] for name in ("iteration", "loss", "intra", "inter", "seconds")]
-            _ = math.fsum(numbers) + sum(row["inner_epochs"])
+            _ = sum(map(float, numbers)) + sum(row["inner_epochs"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged") from error
     return rows
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """What a run's evaluation.json holds, by network and by what it was trained on; or nothing.
+def results_path(run: Path) -> Path:
+    """Where the results of an evaluation lie: in a run folder, or beside a single file."""
+    return (
+        run.with_name(f"{run.name}.evaluation.json") if run.is_file() else run / "evaluation.json"
+    )
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What an evaluation found, by network and by what it was trained on; nothing if there is none.
 
     Raises:
         UserError: it is damaged.
     """
-    path = folder / "evaluation.json"
+    path = results_path(run)
     if not path.exists():
         return {}
     results = read_json(path)
@@ -253,16 +263,16 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def _check_results(results: Any) -> None:
     """Raises an exception of some kind unless all is there that is read of it."""
-    for network, of in results.items():
-        for kind, found in of.items() if network != "ran" else ():
-            if kind == "protocol":
-                _ = found["epochs"] + 0
-                continue
+    _ = results["ran"].get("protocol")  # gm_jax 0.1 had only one
+    for of in (of for network, of in results.items() if network != "ran"):
+        _ = of["protocol"]["epochs"] + 0
+        for found in (found for kind, found in of.items() if kind != "protocol"):
             sets, networks = np.asarray(found["accuracies"], float).shape
-            numbers = [found["mean"], found["std"], *found.get("scores", {}).values()]
-            if not (sets and networks and all(map(math.isfinite, numbers))):
+            scores = [found["scores"][name] for name in SCORES] if "scores" in found else []
+            if not (
+                sets and networks and np.isfinite([found["mean"], found["std"], *scores]).all()
+            ):
                 raise ValueError("no accuracies")
-    _ = results["ran"]["protocol"]
 
 
 def _current(about: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +296,8 @@ def _check_about(about: dict[str, Any]) -> None:
     if not isinstance(about["continued"], list):
         raise TypeError("continued is no list")
     for ran in (about, *about["continued"]):
-        _ = ({**ran["versions"], **ran["platform"]}, ran["commit"])
+        _ = ({**ran["versions"], **ran["platform"]}, ran["commit"], ran["platform"]["device"])
+    _ = sum(about["data"]["counts"]), [later["iteration"] for later in about["continued"]]
     if not all(isinstance(about["data"][part], str) for part in ("name", "train", "test")):
         raise TypeError("data are no strings")
     _variant_from(about)

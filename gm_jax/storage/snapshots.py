@@ -8,13 +8,17 @@ A run that is killed and resumed ends with the same file as an unbroken one.
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from gm_jax.condensed import Condensed
+from gm_jax.core.method import State
+from gm_jax.core.parametrisation import Parametrisation
 from gm_jax.data.archives import read_npz
-from gm_jax.data.images import denormalise
+from gm_jax.data.images import ClassImages, denormalise
 from gm_jax.errors import UserError
+from gm_jax.parallel.hosts import fetch
 from gm_jax.storage.files import atomic
 
 NAME = "snapshots.npz"
@@ -49,9 +53,20 @@ def first_of_each(condensed: Condensed) -> UInt8[np.ndarray, "C h w channel"]:
     return denormalise(rows[:, 0], condensed.mean, condensed.std)
 
 
-def add(folder: Path, done: int, condensed: Condensed) -> None:
-    """Takes a snapshot of a run after so many iterations, in place of those of as many or more."""
-    before, pixels = read(folder), first_of_each(condensed)
+def first_of_state(
+    state: State, data: ClassImages, parametrisation: Parametrisation
+) -> UInt8[np.ndarray, "C h w channel"]:
+    """The same of a state, of which no more is decoded and fetched; in all processes of a run."""
+    learned = state.images[0, :, :1]
+    if learned.shape[2:] != data.images.shape[2:]:
+        learned = jax.jit(parametrisation.decode)(learned)
+    images = fetch(learned)[:, 0].astype(np.float32)
+    return denormalise(images, np.asarray(data.mean), np.asarray(data.std))
+
+
+def add(folder: Path, done: int, pixels: UInt8[np.ndarray, "C h w channel"]) -> None:
+    """Adds a snapshot after so many iterations, in place of those of as many or more."""
+    before = read(folder)
     iterations, images = np.zeros(0, np.int32), np.zeros((0, *pixels.shape), np.uint8)
     if before is not None:
         earlier = before.iterations < done  # the others are those of a run that is repeated

@@ -352,7 +352,7 @@ def _good_run(run: Path) -> Condensed:
         checkpoints.save(run, state, run_folder.identity(about))
     last = state._replace(iteration=state.iteration + 1)
     condensed = api.finish(CONFIG, digits, last)
-    snapshots.add(run, 1, condensed)
+    snapshots.add(run, 1, snapshots.first_of_each(condensed))
     numbers = {"seed": 0, "loss": 2.0, "intra": 1.0, "inter": 1.0, "inner_epochs": [0]}
     rows = [{"iteration": at, **numbers, "seconds": 1.0 + at} for at in range(3)]
     run_folder.append_metrics(run, rows)
