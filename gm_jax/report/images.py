@@ -13,7 +13,7 @@ from gm_jax.report.pictures import Picture, strip
 from gm_jax.storage import snapshots
 
 MOST_VALUES = 8_000_000
-"""Values of the pixels that are shown of all sets, a page of some 10 MB; half are the first set's."""
+"""Values of the pixels that are shown of all sets: some 10 MB. The first set gets half."""
 
 MOST_SETS = 8
 """Sets whose images are shown."""
