@@ -1,9 +1,15 @@
 """Strict for all tests: ranks are never promoted silently, shapes and types are checked."""
 
+import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # where libtpu is installed, JAX looks for a TPU otherwise
+# XLA's older emitters compile in 60 % of the time of its newer ones; jaxlib 0.12 has no choice.
+if version("jaxlib").startswith("0.10."):
+    emitters = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}".strip()
 
 import jax
 import pytest
@@ -26,6 +32,9 @@ def pytest_configure(config):
     other programs, whose last bits may differ.
     """
     from gm_jax.cli.compile_cache import processor
+
+    gc.freeze()  # traces make many objects: looking through those of the modules each time is slow
+    gc.set_threshold(50_000, 20, 20)
 
     folder = Path(config.rootpath) / ".pytest_cache" / "compiled" / processor()
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import DEFAULT_EMITTERS
 from jax.flatten_util import ravel_pytree
 
 from gm_jax.build import ACTIVATIONS, NORMS, POOLINGS
@@ -44,6 +45,9 @@ from gm_jax.nn.networks import ARCHITECTURES, MLP, ConvNet, from_flax
 
 CLASSES = 3
 START = Place(jnp.array(0), jnp.array(0), jnp.array(False))
+
+
+as_users_jit = functools.partial(jax.jit, compiler_options=DEFAULT_EMITTERS)
 
 
 @contextlib.contextmanager
@@ -90,14 +94,17 @@ class Found(NamedTuple):
 STEPS = (1e-5, 1e-6)
 
 
-def along_a_line(f, x, v, *rest):
+def along_a_line(jit, f, x, v, *rest):
     """f(x + t v, *rest) and its gradient there, and the derivative at t = 0 with its quotients.
+
+    Args:
+        jit: `jax.jit`, or `as_users_jit`.
 
     Returns:
         the value and gradient at t = 0, <gradient, v>, and the quotients for `STEPS`.
     """
 
-    @jax.jit
+    @jit
     def at(t, x, v, *rest):
         moved = jax.tree.map(lambda a, b: a + t * b, x, v)
         value, gradient = jax.value_and_grad(f)(moved, *rest)
@@ -133,10 +140,12 @@ def look(module, shape, ipc):
     x, y = images.reshape(-1, *shape), class_labels(images).reshape(-1)
     training = lambda params, stats: cross_entropy(network.apply(params, stats, x), y)
     with as_users_compile():
-        loss, ours = jax.jit(functools.partial(library_loss, network))(params, stats, real, images)
-        *_, own, by_params = along_a_line(training, params, w, stats)
+        compiled = as_users_jit(functools.partial(library_loss, network))
+        loss, ours = compiled(params, stats, real, images)
+        *_, own, by_params = along_a_line(as_users_jit, training, params, w, stats)
     matching = functools.partial(plain_loss, plain_network)
-    plain, theirs, slope, by_images = along_a_line(matching, images, v, params, stats, real)
+    rest = (params, stats, real)
+    plain, theirs, slope, by_images = along_a_line(jax.jit, matching, images, v, *rest)
     return Found((loss, plain), ours, theirs, (slope, by_images), (own, by_params))
 
 
@@ -229,7 +238,7 @@ def test_the_mean_of_the_features(norm, pool, shape):
     pull = lambda params, *arguments: pullback(features)(model, params, *arguments)
     with as_users_compile():
         for size in (None, 2):
-            gradient = jax.jit(microbatched_pullback(pull, size))(params, x, y, w)
+            gradient = as_users_jit(microbatched_pullback(pull, size))(params, x, y, w)
             quotients = [((value(x + h * v) - value(x - h * v)) / (2 * h)) @ w for h in STEPS]
             errors = [abs(jnp.sum(gradient * v) - q) / abs(q) for q in quotients]
             assert min(errors) < 1e-5, (size, errors)
