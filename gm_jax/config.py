@@ -178,7 +178,7 @@ class Config:
     Default: 16 on a CPU, all at once elsewhere."""
     class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
-    Default: 1."""
+    All at once too where the images of all fit in one microbatch. Default: 1."""
     set_chunk: CountOrAll | None = None
     """Sets at a time on a device, of several seeds or swept values, for speed and memory alone; 0
     is all at once. Default: 1."""

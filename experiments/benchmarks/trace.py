@@ -38,6 +38,7 @@ from experiments.benchmarks.worker_gm_jax import matrix_rate
 from experiments.benchmarks.worker_gm_jax import work as computation
 from gm_jax.checks import Count
 from gm_jax.core.step_rules import paper_steps
+from gm_jax.nn import platforms
 
 MODULE = "experiments.benchmarks.trace"
 
@@ -135,7 +136,8 @@ def by(
 def show(case: Case) -> None:
     """Traces, sums, prints Markdown tables."""
     function, arguments = computation(case)
-    program = jax.jit(function).lower(*arguments).compile()
+    options = platforms.compiler_options(jax.default_backend())
+    program = jax.jit(function).lower(*arguments).compile(options)
     spent, sources = kernels(program, arguments), instructions(program.as_text() or "")
     start = time.perf_counter()
     jax.block_until_ready(program(*arguments))

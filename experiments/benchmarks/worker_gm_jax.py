@@ -161,7 +161,8 @@ def prepare(case: Case) -> tuple[Call, dict[str, float]]:
     """The compiled case, ready to be called, and the seconds of tracing and compiling."""
     function, arguments = work(case)
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
+    options = platforms.compiler_options(jax.default_backend())
+    compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
     compile_s = time.perf_counter() - start
     return lambda: jax.block_until_ready(compiled(*arguments)), {"compile_s": compile_s}
 

@@ -105,6 +105,12 @@ def present(labels: Labels) -> Bool[Array, "*groups n"]:
     return jnp.sum(labels, -1) > 0
 
 
+def mean_weights(labels: Labels, dtype: Any) -> Float[Array, " n"]:
+    """What each image counts in the mean over those that are there: 1 / n, and 0 for padding."""
+    there = present(labels).astype(dtype)
+    return there / jnp.maximum(jnp.sum(there), 1)
+
+
 def _share(part: Array, whole: Array, dtype: Any) -> Float[Array, ""]:
     """The images of `part` among those of `whole`; 0 if there are none at all."""
     count = jnp.maximum(jnp.sum(present(whole)), 1)

@@ -8,6 +8,7 @@ does all the rest as the others do.  Collectives stand where `spread` is called,
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -253,7 +254,7 @@ def group_signals(method: Method, network: NetworkState, groups: Batch) -> Any:
     model = _model(method, network)
     signal = lambda params, x, y: method.signal.of(model, params, x, y)
     of_group = microbatched(signal, _signal_microbatch(method))
-    return per_class(of_group, method.class_chunk)(network.params, *groups)
+    return per_class(of_group, _classes_at_a_time(method, groups))(network.params, *groups)
 
 
 def match_signals(
@@ -282,13 +283,20 @@ def match_signals(
     with jax.named_scope("pullback"):
         pull = functools.partial(pullback(method.signal), _model(method, network))
         of_group = microbatched_pullback(pull, _signal_microbatch(method))
-        pull_groups = per_class(of_group, method.class_chunk)
+        pull_groups = per_class(of_group, _classes_at_a_time(method, groups))
         return info, pull_groups(network.params, *groups, cotangents)
 
 
 def _signal_microbatch(method: Method) -> int | None:
     """A signal that is not a mean over images is never cut."""
     return method.microbatch if method.signal.mean_over_images else None
+
+
+def _classes_at_a_time(method: Method, groups: Batch) -> int | None:
+    """`class_chunk`, but all where the images of all fit in one microbatch."""
+    size = _signal_microbatch(method)
+    fit = size is not None and math.prod(groups.x.shape[:2]) <= size
+    return None if fit else method.class_chunk
 
 
 def _model(method: Method, network: NetworkState) -> Model:

@@ -17,6 +17,7 @@ from gm_jax.core.batching import chunked
 from gm_jax.core.iteration import iteration
 from gm_jax.core.method import IterationInfo, Method, State
 from gm_jax.data.images import ClassImages
+from gm_jax.nn import platforms
 from gm_jax.parallel.hosts import fetch
 from gm_jax.parallel.meshes import over_sets, where_classes_lie
 
@@ -70,7 +71,8 @@ def compile_iteration(
 
     shared = None if mesh is None else where_classes_lie(mesh, data)
     program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2)
-    return program.lower(*sets, data).compile()
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return program.lower(*sets, data).compile(platforms.compiler_options(platform))
 
 
 def memory(step: jax.stages.Compiled) -> Memory:

@@ -57,7 +57,8 @@ class Method(NamedTuple):
         batch_train: images in a batch of an inner epoch.
         batch_validation: real images whose loss the step rule looks at.
         microbatch: images at a time in means over images; `None` takes all at once.
-        class_chunk: classes at a time in the signals of each; `None` takes all at once.
+        class_chunk: classes at a time in the signals of each; `None` takes all at once, and so does
+            a microbatch that has room for all their images.
     """
 
     network: Network

@@ -24,6 +24,7 @@ from gm_jax.core.batching import chunked, microbatched
 from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
 from gm_jax.data.images import Batch, Dataset, normalise
 from gm_jax.evaluation.mnist_augment import crop_scale_rotate
+from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
 from gm_jax.parallel.meshes import SETS, over_sets, spread_sets
 
@@ -261,7 +262,8 @@ def evaluate_sets(
     total = len(number)  # what `spread_sets` adds is not logged
     place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
-    program = jax.jit(over_sets(mesh, program, PartitionSpec()))
+    options = platforms.compiler_options(jax.default_backend())
+    program = jax.jit(over_sets(mesh, program, PartitionSpec()), compiler_options=options)
     accuracies = program(*networks, (images, labels, trial.test_x, trial.test_y))
     jax.effects_barrier()  # every call of `log` has returned
     return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)

@@ -3,7 +3,7 @@
 None of them changes a result by more than rounding.  docs/performance.md has the measurements.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -37,6 +37,17 @@ CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_ch
 ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, network_chunk=20)
 
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}
+
+
+def compiler_options(platform: str) -> dict[str, Any]:
+    """Options for XLA, under which a program for that platform runs faster.
+
+    YNNPACK's matrix products, the CPU's by default, are slower than Eigen's in jax 0.10, for an
+    iteration by 8 to 15 %, and faster in 0.12 (docs/performance.md).
+    """
+    if platform == "cpu" and jax.__version_info__ < (0, 11):
+        return {"xla_cpu_experimental_ynn_fusion_type": ""}
+    return {}
 
 
 def defaults() -> Defaults:

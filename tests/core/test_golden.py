@@ -197,9 +197,9 @@ def test_matching(file, scheme, metric, precise, tolerance):
         assert golden.error(each, case.arrays[f"intra/{metric}/per_class"]) < tolerance
 
 
-@pytest.mark.parametrize("microbatch", [pytest.param(None, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("microbatch", [pytest.param(None, marks=pytest.mark.slow), 2, 1000])
 def test_match_images(microbatch, x64):
-    """The function that a run calls, all images at once and in microbatches."""
+    """The function that a run calls: class by class, in microbatches, and all classes in one."""
     case = matching_case("matching_rgb", True)
     scheme = schemes.multi_level()
     method = Method(case.network, (scheme,), step_rules.fixed(0), 1, microbatch=microbatch)

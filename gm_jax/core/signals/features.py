@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gm_jax.core.batching import present
+from gm_jax.core.batching import mean_weights
 from gm_jax.core.signals.signal import Images, Model, Signal
 from gm_jax.data.images import Labels
 
 
 def _features(model: Model, params: Any, x: Images, y: Labels) -> Float[Array, " d"]:
     a = model.features(params, x)
-    there = present(y).astype(a.dtype)
-    share = there / jnp.maximum(jnp.sum(there), 1)
-    return jnp.matmul(share, a, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(mean_weights(y, a.dtype), a, precision=jax.lax.Precision.HIGHEST)
 
 
 features = Signal(_features, mean_over_images=True)

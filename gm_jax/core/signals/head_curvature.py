@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gm_jax.core.batching import present
+from gm_jax.core.batching import mean_weights
 from gm_jax.core.signals.signal import Images, Model, Signal
 from gm_jax.data.images import Labels
 
@@ -16,9 +16,7 @@ def _head_curvature(
 ) -> Float[Array, "d_and_1 classes"]:
     p, a = jax.nn.softmax(model.logits(params, x)), model.features(params, x)
     a = jnp.concatenate([a, jnp.ones_like(a[:, :1])], 1)
-    there = present(y).astype(a.dtype)
-    share = there / jnp.maximum(jnp.sum(there), 1)
-    curvature = (share[:, None] * p * (1 - p)).astype(a.dtype)
+    curvature = (mean_weights(y, a.dtype)[:, None] * p * (1 - p)).astype(a.dtype)
     return jnp.matmul((a * a).T, curvature, precision=jax.lax.Precision.HIGHEST)
 
 
