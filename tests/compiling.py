@@ -6,4 +6,4 @@ EMITTERS = "xla_cpu_use_fusion_emitters"
 """An option of jax 0.10 alone."""
 
 DEFAULT_EMITTERS = {EMITTERS: True} if EMITTERS in os.environ.get("XLA_FLAGS", "") else {}
-"""Compiler options under which a program is compiled as users compile it."""
+"""Compiler options that give the default emitters back."""

@@ -13,6 +13,7 @@ if version("jaxlib").startswith("0.10."):
 
 import jax
 import pytest
+from compiling import DEFAULT_EMITTERS
 from jaxtyping import install_import_hook
 
 install_import_hook("gm_jax", "beartype.beartype").__enter__()  # before any import of gm_jax
@@ -29,11 +30,11 @@ def pytest_configure(config):
     """Compiled programs last from one run of the tests to the next, for this processor.
 
     Processes that tests start compile in the same way, from the same cache: else they would be
-    other programs, whose last bits may differ.
+    other programs, whose last bits may differ.  (But for those of test_hosts.py.)
     """
     from gm_jax.cli.compile_cache import processor
 
-    gc.freeze()  # traces make many objects: looking through those of the modules each time is slow
+    gc.freeze()  # the collector need not look again and again at what importing has made
     gc.set_threshold(50_000, 20, 20)
 
     folder = Path(config.rootpath) / ".pytest_cache" / "compiled" / processor()
@@ -49,3 +50,15 @@ def x64():
     """Double precision, as the golden vectors are."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def default_emitters(monkeypatch):
+    """Iterations compiled by XLA's default emitters, where results are compared to the bit.
+
+    By the older ones, a program's last bits depend on where its images come from, and on how many
+    sets it has.
+    """
+    compiled = jax.stages.Lowered.compile
+    as_users = lambda lowered, options=None: compiled(lowered, (options or {}) | DEFAULT_EMITTERS)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", as_users)

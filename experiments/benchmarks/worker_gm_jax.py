@@ -161,7 +161,7 @@ def prepare(case: Case) -> tuple[Call, dict[str, float]]:
     """The compiled case, ready to be called, and the seconds of tracing and compiling."""
     function, arguments = work(case)
     start = time.perf_counter()
-    options = platforms.compiler_options(jax.default_backend())
+    options = platforms.compiler_options()
     compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
     compile_s = time.perf_counter() - start
     return lambda: jax.block_until_ready(compiled(*arguments)), {"compile_s": compile_s}
@@ -170,7 +170,7 @@ def prepare(case: Case) -> tuple[Call, dict[str, float]]:
 def matrix_rate() -> float:
     """FLOP/s of a large float32 matrix product at JAX's default precision, the best of a few."""
     a = jnp.full((MATRIX, MATRIX), 0.5)
-    product = jax.jit(jnp.matmul)
+    product = jax.jit(jnp.matmul, compiler_options=platforms.compiler_options())
     product(a, a).block_until_ready()
     best = min(seconds(lambda: product(a, a).block_until_ready()) for _ in range(MATRIX_TRIES))
     return 2 * MATRIX**3 / best

@@ -1,5 +1,6 @@
 """Where an iteration stops being finite: found by repeating it, one outer step at a time."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from gm_jax.core.iteration import (
 from gm_jax.core.method import IterationInfo, Method, State, StepState
 from gm_jax.core.objectives import Place
 from gm_jax.data.images import ClassImages
+from gm_jax.nn import platforms
 
 EXPLODED = 1e6
 """Normalised pixels beyond this are no images any more, whatever fails first."""
@@ -54,7 +56,8 @@ def find_divergence(
         state: of one set, the last good one.
     """
     carried, keys = begin(method, key, state)
-    one_step = jax.jit(lambda *arguments: outer_step(method, *arguments))
+    jit = functools.partial(jax.jit, compiler_options=platforms.compiler_options())
+    one_step = jit(lambda *arguments: outer_step(method, *arguments))
     for number, step_key in enumerate(keys):
         at = place(method, state.iteration, jnp.asarray(number, jnp.int32))
         after, info = one_step(step_key, data, carried, at)

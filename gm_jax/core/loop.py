@@ -71,7 +71,7 @@ def compile_iteration(
 
     shared = None if mesh is None else where_classes_lie(mesh, data)
     program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2)
-    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    platform = None if mesh is None else mesh.devices.flat[0].platform
     return program.lower(*sets, data).compile(platforms.compiler_options(platform))
 
 

@@ -262,7 +262,7 @@ def evaluate_sets(
     total = len(number)  # what `spread_sets` adds is not logged
     place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
-    options = platforms.compiler_options(jax.default_backend())
+    options = platforms.compiler_options()
     program = jax.jit(over_sets(mesh, program, PartitionSpec()), compiler_options=options)
     accuracies = program(*networks, (images, labels, trial.test_x, trial.test_y))
     jax.effects_barrier()  # every call of `log` has returned

@@ -6,6 +6,7 @@ None of them changes a result by more than rounding.  docs/performance.md has th
 from typing import Any, NamedTuple
 
 import jax
+import jaxlib
 
 
 class Defaults(NamedTuple):
@@ -28,8 +29,9 @@ class Defaults(NamedTuple):
 
 # On a CPU the cores are busy with one small batch, and what leaves the cache is slow: real
 # gradients took 1.46 s in microbatches of 8 images, 1.22 in 16, 1.21 in 32 (640 images of 28x28,
-# ConvNet 128).  Classes at once were slower, seeds and networks too: an iteration of 16 seeds took
-# 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once (experiments/chunks.py).
+# ConvNet 128).  Classes at once were slower unless all fit in a microbatch, seeds and networks too:
+# an iteration of 16 seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
+# (experiments/benchmarks/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
 # at a time needs 1.2 GiB of a chip and compiles in 204 s, ten at a time 5.1 GiB and 306 s; 256
@@ -39,15 +41,18 @@ ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, netwo
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}
 
 
-def compiler_options(platform: str) -> dict[str, Any]:
+def compiler_options(platform: str | None = None) -> dict[str, Any]:
     """Options for XLA, under which a program for that platform runs faster.
 
-    YNNPACK's matrix products, the CPU's by default, are slower than Eigen's in jax 0.10, for an
-    iteration by 8 to 15 %, and faster in 0.12 (docs/performance.md).
+    Of the matrix products that a CPU can use, YNNPACK's, which are the default, are slower than
+    Eigen's in jaxlib 0.10 and faster in 0.12 (docs/performance.md).
+
+    Args:
+        platform: as JAX calls it; by default that of the default backend.
     """
-    if platform == "cpu" and jax.__version_info__ < (0, 11):
-        return {"xla_cpu_experimental_ynn_fusion_type": ""}
-    return {}
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    eigen = on_cpu and jaxlib.__version__.startswith("0.10.")
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if eigen else {}
 
 
 def defaults() -> Defaults:

@@ -17,7 +17,7 @@ from gm_jax.core.signals import Model
 from gm_jax.core.starts import noise_images
 from gm_jax.core.training import NetworkState
 from gm_jax.data.drawing import draw_classes
-from gm_jax.data.images import by_class
+from gm_jax.data.images import Batch, by_class
 from gm_jax.data.loading import load
 from gm_jax.evaluation.protocol import Protocol, accuracy, train
 from gm_jax.nn.networks import from_functions
@@ -236,6 +236,17 @@ def test_swept_values_are_runs_with_those_values(digits):
         images = condensed(alone, digits, 2)[0].images[0]
         np.testing.assert_allclose(together.images[at], images, rtol=1e-4, atol=1e-5)
     assert not np.allclose(together.images[0], together.images[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("microbatch", "loops"), [(20, False), (19, True)])
+def test_classes_go_at_once_where_their_images_fit_in_a_microbatch(digits, microbatch, loops):
+    """10 classes of 2 images: at once in microbatches of 20, in a loop over classes in 19."""
+    method = build_method(dataclasses.replace(SMALL, microbatch=microbatch), digits)
+    network = NetworkState(*method.network.init(jax.random.key(0)), None)
+    images = jnp.zeros((10, 2, 8, 8, 1))
+    groups = Batch(images, schemes.class_labels(images))
+    program = jax.make_jaxpr(functools.partial(iteration.group_signals, method))(network, groups)
+    assert ("scan" in str(program)) == loops
 
 
 def test_memory_counts_the_arguments(digits):

@@ -42,12 +42,14 @@ from gm_jax.core.training import NetworkState
 from gm_jax.data.images import Batch
 from gm_jax.nn.convolution import FORMS
 from gm_jax.nn.networks import ARCHITECTURES, MLP, ConvNet, from_flax
+from gm_jax.nn.platforms import compiler_options
 
 CLASSES = 3
 START = Place(jnp.array(0), jnp.array(0), jnp.array(False))
 
 
-as_users_jit = functools.partial(jax.jit, compiler_options=DEFAULT_EMITTERS)
+USERS_OPTIONS = compiler_options("cpu") | DEFAULT_EMITTERS
+as_users_jit = functools.partial(jax.jit, compiler_options=USERS_OPTIONS)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import SMALL
+from compiling import EMITTERS
 
 from gm_jax.storage import checkpoints
 
@@ -26,7 +27,7 @@ def command(*words):
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "JAX_NUM_CPU_DEVICES": "1"}
     # XLA's default emitters: with the older ones, one set and several differ in their last bits.
-    environment |= {"XLA_FLAGS": ""}
+    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "").replace(f"--{EMITTERS}=false", "")
     return subprocess.Popen(
         [sys.executable, "-m", "gm_jax", *map(str, words)],
         env=environment,

@@ -31,6 +31,8 @@ from gm_jax.data.spread import Spread, class_mean, class_sum
 from gm_jax.errors import UserError
 from gm_jax.parallel import meshes
 
+pytestmark = pytest.mark.usefixtures("default_emitters")
+
 SMALL = Config(
     dataset="digits",
     ipc=2,

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import DEFAULT_EMITTERS
 
 from gm_jax import api
 from gm_jax.build import build_method, start_sets
@@ -67,14 +66,6 @@ def test_places_drawn_ahead_are_those_of_the_run(digits):
     for whole, *parts in zip(order, *halves, strict=True):
         both = jax.tree.map(lambda *of: np.concatenate(of), *parts)
         jax.tree.map(np.testing.assert_array_equal, both, whole)
-
-
-@pytest.fixture
-def default_emitters(monkeypatch):
-    """With XLA's older ones, where a program's images come from changes its last bits."""
-    compiled = jax.stages.Lowered.compile
-    as_users = lambda lowered, options: compiled(lowered, {**options, **DEFAULT_EMITTERS})
-    monkeypatch.setattr(jax.stages.Lowered, "compile", as_users)
 
 
 @pytest.mark.slow
