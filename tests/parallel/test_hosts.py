@@ -27,7 +27,8 @@ def command(*words):
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "JAX_NUM_CPU_DEVICES": "1"}
     # XLA's default emitters: with the older ones, one set and several differ in their last bits.
-    environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "").replace(f"--{EMITTERS}=false", "")
+    flags = environment.get("XLA_FLAGS", "").split()
+    environment["XLA_FLAGS"] = " ".join(flag for flag in flags if EMITTERS not in flag)
     return subprocess.Popen(
         [sys.executable, "-m", "gm_jax", *map(str, words)],
         env=environment,
