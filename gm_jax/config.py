@@ -174,8 +174,8 @@ class Config:
     convolution: ConvolutionName | None = None
     """How convolutions are computed, for speed alone. Default: winograd on a CPU, xla elsewhere."""
     microbatch: CountOrAll | None = None
-    """Images at a time in means over images, for speed and memory alone; 0 is all of a class at
-    once. Default: 16 on a CPU, all at once elsewhere."""
+    """Images at a time in means over images, for speed and memory alone; 0 is all at once.
+    Default: 16 on a CPU, all at once elsewhere."""
     class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
     All at once too where the images of all fit in one --microbatch. Default: 1."""

@@ -2,18 +2,15 @@
 
 import gc
 import os
-from importlib.metadata import version
 from pathlib import Path
 
+from compiling import DEFAULT_EMITTERS, with_older_emitters
+
 os.environ["JAX_PLATFORMS"] = "cpu"  # where libtpu is installed, JAX looks for a TPU otherwise
-# XLA's older emitters compile in 60 % of the time of its newer ones; jaxlib 0.12 has no choice.
-if version("jaxlib").startswith("0.10."):
-    emitters = "--xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}".strip()
+os.environ["XLA_FLAGS"] = with_older_emitters(os.environ.get("XLA_FLAGS", ""))
 
 import jax
 import pytest
-from compiling import DEFAULT_EMITTERS
 from jaxtyping import install_import_hook
 
 install_import_hook("gm_jax", "beartype.beartype").__enter__()  # before any import of gm_jax

@@ -110,8 +110,7 @@ def networks_program(
         of_key = lambda key: train_and_test(key, trial, x, y)
         return chunked(of_key, chunk)(keys)
 
-    options = platforms.compiler_options()
-    compiled = jax.jit(every).lower(keys, *arguments).compile(options)
+    compiled = jax.jit(every).lower(keys, *arguments).compile(platforms.compiler_options())
     return Program(lambda: compiled(keys, *arguments), loop.memory(compiled).temporary)
 
 

@@ -136,8 +136,7 @@ def by(
 def show(case: Case) -> None:
     """Traces, sums, prints Markdown tables."""
     function, arguments = computation(case)
-    options = platforms.compiler_options()
-    program = jax.jit(function).lower(*arguments).compile(options)
+    program = jax.jit(function).lower(*arguments).compile(platforms.compiler_options())
     spent, sources = kernels(program, arguments), instructions(program.as_text() or "")
     start = time.perf_counter()
     jax.block_until_ready(program(*arguments))

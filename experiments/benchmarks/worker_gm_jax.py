@@ -161,8 +161,7 @@ def prepare(case: Case) -> tuple[Call, dict[str, float]]:
     """The compiled case, ready to be called, and the seconds of tracing and compiling."""
     function, arguments = work(case)
     start = time.perf_counter()
-    options = platforms.compiler_options()
-    compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
+    compiled = jax.jit(function).lower(*arguments).compile(platforms.compiler_options())
     compile_s = time.perf_counter() - start
     return lambda: jax.block_until_ready(compiled(*arguments)), {"compile_s": compile_s}
 

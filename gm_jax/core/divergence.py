@@ -1,6 +1,5 @@
 """Where an iteration stops being finite: found by repeating it, one outer step at a time."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -56,8 +55,8 @@ def find_divergence(
         state: of one set, the last good one.
     """
     carried, keys = begin(method, key, state)
-    jit = functools.partial(jax.jit, compiler_options=platforms.compiler_options())
-    one_step = jit(lambda *arguments: outer_step(method, *arguments))
+    of_method = lambda *arguments: outer_step(method, *arguments)
+    one_step = jax.jit(of_method, compiler_options=platforms.compiler_options())
     for number, step_key in enumerate(keys):
         at = place(method, state.iteration, jnp.asarray(number, jnp.int32))
         after, info = one_step(step_key, data, carried, at)
