@@ -67,3 +67,19 @@ def lines(
     axes.set_ylabel(y_label)
     axes.legend()
     figure.savefig(path, dpi=150, format="png")
+
+
+def log_lines(
+    path: Path,
+    panels: Sequence[tuple[str, str, Mapping[str, Sequence[tuple[float, float]]]]],
+) -> None:
+    """Panels side by side on logarithmic axes: `(x label, y label, points (x, y) by name)` each."""
+    figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (x_label, y_label, series) in zip(figure.subplots(1, len(panels)), panels):
+        for name, points in series.items():
+            axes.loglog(*zip(*points), label=name, marker=".")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend()
+    figure.savefig(path, dpi=150, format="png")

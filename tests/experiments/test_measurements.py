@@ -3,7 +3,16 @@
 import pytest
 
 from experiments import command
-from experiments.benchmarks import accelerator, bench, chunks, compile_time, levers, signals
+from experiments.benchmarks import (
+    accelerator,
+    bench,
+    cases,
+    chunks,
+    compile_time,
+    growth,
+    levers,
+    signals,
+)
 from gm_jax.cli import main as cli
 from gm_jax.config import Config
 
@@ -67,12 +76,41 @@ def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeyp
         (chunks.main, ["--numbers", "0"]),
         (chunks.main, ["--dataset", "mnist6k"]),
         (accelerator.main, ["--skip", "nonsense"]),
+        (growth.main, ["--quantities", "height"]),
+        (growth.main, ["--out", "no-folder/growth.png"]),
     ],
 )
 def test_wrong_settings_end_in_one_line(main, arguments, capsys):
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert arguments[-1] in line
+
+
+def test_the_work_of_growth_is_that_of_the_benchmark():
+    """Two outer steps with two inner epochs between them, in both."""
+    case = cases.Case(cases.ITERATION, "mnist", 10, growth.BATCH_REAL, 2, 10, inner_epochs=2)
+    assert growth.flops(growth.Size(width=cases.WIDTH)) == cases.flops(case)
+    assert growth.flops(growth.Size(sets=3)) == 3 * growth.flops(growth.Size())
+
+
+def test_an_exponent_is_the_slope_in_the_logarithms():
+    """seconds = 5 value^1.5, memory = 7 value^0."""
+    points = [growth.Point(v, 1, 5 * v**1.5, 7, 1.0) for v in (1, 4, 9)]
+    assert growth.exponent(points, "seconds") == pytest.approx(1.5)
+    assert growth.exponent(points, "memory") == pytest.approx(0)
+
+
+@pytest.mark.slow
+def test_growth_prints_rows_and_exponents_and_draws(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(growth, "VALUES", {"sets": (1, 2)})
+    monkeypatch.setattr(growth, "DEPTH", 1)
+    out = tmp_path / "growth.png"
+    assert growth.main(["--quantities", "sets", "--repeats", "1", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    starts = [line.split(" | ")[:2] for line in shown.splitlines() if line.startswith("| ")]
+    assert starts[1:3] == [["| sets", "1"], ["| sets", "2"]]
+    assert starts[-1] == ["| sets", "1.00"]  # twice the sets, twice the work
+    assert out.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
