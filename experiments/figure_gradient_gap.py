@@ -66,7 +66,7 @@ def observe(cell: Cell, folder: Path, settings: Settings) -> Gap:
     dataset = load_once(cell.config.dataset)
     method = build_method(cell.config, dataset)
     (scheme,) = method.schemes
-    condensed = run_folder.read_condensed(folder)
+    condensed = run_folder.load_condensed(folder)
     images, labels = jnp.asarray(condensed.images[0]), jnp.asarray(condensed.labels)
     by_class = images.reshape(len(condensed.class_names), -1, *images.shape[1:])
     optimiser = method.network_optimiser(method.network_lr)

@@ -71,7 +71,7 @@ def observe(cell: Cell, folder: Path, networks: int) -> Observed:
     """Runs one more iteration of fresh networks from the condensed images."""
     dataset = load_once(cell.config.dataset)
     method = build_method(cell.config, dataset)
-    condensed = run_folder.read_condensed(folder)
+    condensed = run_folder.load_condensed(folder)
     images = jnp.asarray(condensed.images[0])
     start = init(method, images.reshape(len(condensed.class_names), -1, *images.shape[1:]))
     test = test_set(dataset)

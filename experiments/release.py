@@ -42,7 +42,7 @@ def make(settings: Settings, typed: str) -> None:
         path = settings.out / f"{facts['file']}.npz"
         with files.atomic(path) as draft:
             draft.write_bytes((run / "synthetic.npz").read_bytes())
-        pictures.write_grid(path.with_suffix(".png"), run_folder.read_condensed(run))
+        pictures.write_grid(path.with_suffix(".png"), run_folder.load_condensed(run))
         files.write_json(path.with_suffix(".json"), facts)
         print(path)
     there = sorted(settings.out.glob("[!.]*.npz"))
@@ -60,7 +60,7 @@ def _named(word: str) -> tuple[str, Path]:
 
 def _about(name: str, run: Path) -> dict[str, Any]:
     """What is said of a run that is released."""
-    condensed = run_folder.read_condensed(run)
+    condensed = run_folder.load_condensed(run)
     found = read_run(run)
     if len(found) != 1 or condensed.diverged:
         raise UserError(f"{run}: one network and no swept values can be released, none diverged")

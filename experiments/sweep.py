@@ -19,8 +19,9 @@ import numpy as np
 from experiments.figures import bars
 from gm_jax.build import check_fits, check_variant
 from gm_jax.checks import MOST, Count, between
-from gm_jax.cli.condense import Condense, condense
-from gm_jax.cli.evaluate import Evaluate, evaluate
+from gm_jax.cli.commands import Condense, Evaluate
+from gm_jax.cli.condense import condense
+from gm_jax.cli.evaluate import evaluate
 from gm_jax.cli.terminal import say
 from gm_jax.condensed import DivergedError
 from gm_jax.config import Config, Evaluation, check, list_sets, several_values, with_network
@@ -252,7 +253,7 @@ def load_once(name: str) -> Dataset:
 
 def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
     """Evaluates a cell unless it has been evaluated in the same way."""
-    if not run_folder.read_condensed(folder).finished or _is_evaluated(folder, cell, scale):
+    if not run_folder.load_condensed(folder).finished or _is_evaluated(folder, cell, scale):
         return
     settings = Evaluation(
         networks=cell.networks, count=scale.count, epochs=scale.epochs, skip_random_real=True
@@ -290,7 +291,7 @@ def read_run(folder: Path) -> list[Found]:
     Raises:
         UserError: it is no such run.
     """
-    condensed = run_folder.read_condensed(folder)
+    condensed = run_folder.load_condensed(folder)
     own, results = condensed.config.network, run_folder.read_results(folder)
     if not condensed.finished:
         return _read(folder, (own,))
@@ -307,7 +308,7 @@ def read_run(folder: Path) -> list[Found]:
 
 
 def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
-    condensed = run_folder.read_condensed(folder)
+    condensed = run_folder.load_condensed(folder)
     results = run_folder.read_results(folder) if condensed.finished else {}
     metrics = run_folder.read_metrics(folder)
     by_values: dict[str, list[dict[str, Any]]] = {
@@ -496,7 +497,7 @@ def _pictures(found: Sequence[Found], scale: Scale) -> list[tuple[str, Picture]]
     pictures = []
     for name, folder in {cell.name: cell_folder(cell, scale) for cell in cells}.items():
         if run_folder.finished(folder):
-            condensed = run_folder.read_condensed(folder)
+            condensed = run_folder.load_condensed(folder)
             if 0 in condensed.finished:
                 images = snapshots.first_of_each(condensed)
                 pictures.append((name, strip(images, f"{name}: an image of each class")))

@@ -34,6 +34,14 @@ from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
 from gm_jax.parallel.meshes import make_mesh
+from gm_jax.published_settings import (
+    DSA_STRATEGIES,
+    IDC_EVALUATION,
+    IDC_MATCHING,
+    MULTI_LEVEL_TABLE,
+    OTHER_TABLE,
+    paper_steps,
+)
 
 NORMS: dict[str, Callable] = {
     "none": layers.no_norm,
@@ -149,7 +157,7 @@ def _build_parametrisation(config: Config, dataset: Dataset) -> parametrisation.
 
 def _plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Plan:
     """The operations of `--augment`, of this strategy or the published one; none if it is none."""
-    published = {"none": "none", "dsa": dsa_strategy(dataset), "idc": augment.IDC_MATCHING}
+    published = {"none": "none", "dsa": dsa_strategy(dataset), "idc": IDC_MATCHING}
     strategy = published[config.augment] if strategy is None else strategy
     return {"none": augment.dsa, "dsa": augment.dsa, "idc": augment.idc}[config.augment](strategy)
 
@@ -157,9 +165,8 @@ def _plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Pla
 def dsa_strategy(dataset: Dataset) -> str:
     """The strategy published for a data set; others are treated as CIFAR-10, digits as MNIST."""
     digits = dataset.handwritten_digits or dataset.name == "digits"
-    return augment.DSA_STRATEGIES.get(
-        dataset.name, augment.DSA_STRATEGIES["mnist" if digits else "cifar10"]
-    )
+    other = DSA_STRATEGIES["mnist" if digits else "cifar10"]
+    return DSA_STRATEGIES.get(dataset.name, other)
 
 
 def _build_inner_data(config: Config) -> inner_data.InnerData:
@@ -191,13 +198,11 @@ def _build_network_optimiser(config: Config) -> Optimiser:
 
 def _build_step_rule(config: Config) -> step_rules.StepRule:
     if config.step_rule == "fixed":
-        _, inner = step_rules.paper_steps(config.ipc)
+        _, inner = paper_steps(config.ipc)
         return step_rules.fixed(inner if config.inner_epochs is None else config.inner_epochs)
     if config.step_rule == "schedule":
         multi_level = config.scheme == "multi-level"
-        return step_rules.schedule(
-            step_rules.MULTI_LEVEL_TABLE if multi_level else step_rules.OTHER_TABLE
-        )
+        return step_rules.schedule(MULTI_LEVEL_TABLE if multi_level else OTHER_TABLE)
     return step_rules.overfit(50 if config.inner_epochs is None else config.inner_epochs)
 
 
@@ -278,7 +283,7 @@ def _build_idc_protocol(config: Config, dataset: Dataset) -> protocols.Protocol:
     """IDC's, with its exceptions; other data sets are treated as CIFAR-10, digits as MNIST."""
     digits = dataset.handwritten_digits or dataset.name == "digits"
     name = "mnist" if digits else dataset.name
-    strategy = augment.IDC_EVALUATION.get(name, augment.IDC_EVALUATION["cifar10"])
+    strategy = IDC_EVALUATION.get(name, IDC_EVALUATION["cifar10"])
     cutmix = 0.5
     if name == "mnist" and config.factor > 1:
         cutmix = 0.0

@@ -18,8 +18,8 @@ from gm_jax.checks import (
     between,
     flag,
 )
-from gm_jax.core.step_rules import paper_steps
 from gm_jax.errors import UserError
+from gm_jax.published_settings import paper_steps
 
 SchemeName = Literal["intra", "inter", "interleaved", "multi-level", "warm-up"]
 DistanceName = Literal[

@@ -13,9 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gm_jax.config import Config
-from gm_jax.core.augment import IDC_TRAINING
-from gm_jax.data.tfds import STATISTICS
 from gm_jax.errors import UserError
+from gm_jax.published_settings import IDC_TRAINING, STATISTICS
 
 RecipeName = Literal["dc", "paper", "dsa", "dcc", "idc", "best"]
 

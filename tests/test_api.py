@@ -175,11 +175,20 @@ def test_a_set_that_diverges_raises_and_is_explained(digits):
 HEAVY = ("matplotlib", "orbax", "tensorflow_datasets", "PIL", "sklearn", "pandas", "scipy.io")
 
 
-def test_importing_gm_jax_is_light():
+def test_every_name_of_the_package_is_there():
+    """They are imported when they are asked for, from where a stub says."""
+    assert len(gm_jax.__all__) > 40
+    for name in gm_jax.__all__:
+        assert getattr(gm_jax, name) is not None
+    with pytest.raises(AttributeError, match="condence"):
+        gm_jax.condence  # noqa: B018
+
+
+def test_importing_all_of_gm_jax_is_light():
     """Nothing heavy; at most 1.2 times the time of jax, flax and optax, of three tries the best."""
     program = (
         "import sys, time; start = time.perf_counter(); import jax, flax, optax; "
-        "before = set(sys.modules); between = time.perf_counter(); import gm_jax; "
+        "before = set(sys.modules); between = time.perf_counter(); from gm_jax import *; "
         "end = time.perf_counter(); "
         f"print([m for m in {HEAVY} if m in sys.modules and m not in before]); "
         "print((end - start) / (between - start))"

@@ -106,9 +106,7 @@ def test_the_notebook_runs_and_was_run():
 
 def test_every_option_in_the_readme_is_one():
     """`--name` of a gm-jax command stands in the settings of that command."""
-    from gm_jax.cli.condense import Condense
-    from gm_jax.cli.evaluate import Evaluate
-    from gm_jax.cli.export import Export, Show
+    from gm_jax.cli.commands import Condense, Evaluate, Export, Show
 
     of = {
         "condense": {*Condense.__dataclass_fields__, *gm_jax.Config.__dataclass_fields__},

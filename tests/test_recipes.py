@@ -11,8 +11,8 @@ from golden_files import BEYOND
 from experiments import recipes
 from gm_jax.build import build_method, build_protocol
 from gm_jax.config import Config, check, outer_steps
-from gm_jax.core.step_rules import paper_steps
 from gm_jax.data.loading import load
+from gm_jax.published_settings import paper_steps
 from gm_jax.recipes import RECIPES, recipe
 
 IDC = json.loads((BEYOND / "idc_settings.json").read_text())

@@ -37,8 +37,8 @@ from experiments.benchmarks.cases import (
 from experiments.benchmarks.worker_gm_jax import matrix_rate
 from experiments.benchmarks.worker_gm_jax import work as computation
 from gm_jax.checks import Count
-from gm_jax.core.step_rules import paper_steps
 from gm_jax.nn import platforms
+from gm_jax.published_settings import paper_steps
 
 MODULE = "experiments.benchmarks.trace"
 

@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from gm_jax import api, checks
@@ -25,13 +24,13 @@ from gm_jax.build import (
     check_variant,
     start_sets,
 )
-from gm_jax.checks import CountOrAll, flag
+from gm_jax.checks import flag
+from gm_jax.cli.commands import Condense
 from gm_jax.cli.terminal import progress, say
 from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import (
     Config,
     Devices,
-    Hosts,
     check,
     check_hosts,
     list_sets,
@@ -44,43 +43,11 @@ from gm_jax.data.loading import absolute, load
 from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
 from gm_jax.parallel import hosts
-from gm_jax.recipes import RecipeName
 from gm_jax.storage import checkpoints, files, pictures, run_folder, snapshots
 from gm_jax.variants import VariantRecord, describe_named, load_variant
 
 CHECKPOINT_SECONDS = 60
 """From one checkpoint to the next, where `--checkpoint-every` is not given."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Condense:
-    """Condense a data set into a run folder.
-
-    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the command that resumes.
-    """
-
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    out: Path
-    """Run folder to write: config.json, metrics.jsonl, snapshots.npz, synthetic.npz, grid.png."""
-    recipe: RecipeName | None = None
-    """A published method, whose settings become the defaults of all others; `--recipe NAME --help`
-    shows them. best is our own."""
-    variant: str | None = None
-    """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
-    module is looked for in the current folder too."""
-    resume: bool = False
-    """Resume from the last checkpoint in the run folder, with the same settings; start where there
-    is none."""
-    checkpoint_every: CountOrAll | None = None
-    """Iterations from one checkpoint to the next; 0 saves none but at SIGTERM and Ctrl-C. Default:
-    as many as take a minute."""
-    replace: bool = False
-    """Replace the run that the folder holds. A finished one stays in OUT/replaced until the new one
-    is finished."""
-    devices: Annotated[Devices, tyro.conf.arg(name="")] = Devices()
-    hosts: Annotated[Hosts, tyro.conf.arg(name="")] = Hosts()
-    no_compile_cache: bool = False
-    """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
 class Run(NamedTuple):
@@ -248,7 +215,7 @@ def _began(folder: Path) -> bool:
 def _leave(folder: Path) -> None:
     """A finished run stays as it is, but for what a kill at its very end left."""
     checkpoints.discard(folder)
-    condensed = run_folder.read_condensed(folder)
+    condensed = run_folder.load_condensed(folder)
     if condensed.finished:
         run_folder.drop_replaced(folder)
     if condensed.diverged:

@@ -1,18 +1,15 @@
 """`gm-jax evaluate`: what fresh networks learn from a run's images."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from gm_jax import checks, scoring
-from gm_jax.cli.terminal import RunFolder, progress, say
+from gm_jax.cli.commands import Evaluate
+from gm_jax.cli.terminal import progress, say
 from gm_jax.condensed import Condensed
-from gm_jax.config import Evaluation
 from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
@@ -21,24 +18,6 @@ from gm_jax.evaluation.protocol import Protocol
 from gm_jax.evaluation.scores import Scores
 from gm_jax.storage import files, provenance, pt_file, run_folder
 from gm_jax.variants import describe_named, load_variant
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Train fresh networks on a run's images, and on as many random real ones; print accuracies.
-
-    Writes evaluation.json into the run folder, in place of an earlier one; for a single file,
-    FILE.evaluation.json beside it.
-    """
-
-    run: RunFolder
-    """Run folder that condense wrote, its synthetic.npz alone by whatever name, or a .pt file of
-    the published PyTorch programs."""
-    settings: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation()
-    dataset: str | None = None
-    """Data set to evaluate on. Default: the run's own; a .pt file does not name it."""
-    no_compile_cache: bool = False
-    """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
 
 
 def evaluate(command: Evaluate) -> None:
@@ -92,7 +71,7 @@ def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
             raise UserError(f"{command.run} does not name its data set: add --dataset")
         dataset = load(absolute(command.dataset))
         return pt_file.read(command.run, dataset), dataset
-    condensed = run_folder.read_condensed(command.run)
+    condensed = run_folder.load_condensed(command.run)
     name = condensed.config.dataset if command.dataset is None else absolute(command.dataset)
     dataset = load(name, condensed.config.image_size)
     _compare(command.run, condensed, dataset)

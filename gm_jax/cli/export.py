@@ -1,59 +1,28 @@
 """`gm-jax show` and `gm-jax export`: a run's images to look at, and for other programs."""
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 
-from gm_jax.checks import COUNT_OR_ALL, check
-from gm_jax.cli.terminal import RunFolder, say
+from gm_jax.checks import check
+from gm_jax.cli.commands import Export, Show
+from gm_jax.cli.terminal import say
 from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
 from gm_jax.errors import UserError
 from gm_jax.storage import files, pictures, pt_file, run_folder
 
 
-@dataclasses.dataclass(frozen=True)
-class Show:
-    """Draw a run's images, a row a class, into a PNG."""
-
-    run: RunFolder
-    """Run folder that condense wrote, or its synthetic.npz by whatever name."""
-    out: Path | None = None
-    """PNG to write. Default: grid.png in the run folder, or FILE.png."""
-    set: Annotated[int, COUNT_OR_ALL] = 0
-    """Which of the run's sets, from 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Write a run's images for other programs.
-
-    As PNGs, OUT/SET/CLASS/NUMBER.png, and OUT/images.npz of uint8 `images` [sets, n, height, width,
-    channel] and int32 `labels` [n]; or as the .pt file of the published PyTorch programs, exactly
-    as they were learned; or as the files that a benchmark reads, normalised as it does that.
-    """
-
-    run: RunFolder
-    """Run folder that condense wrote, or its synthetic.npz by whatever name."""
-    out: Path
-    """Folder to make, which must not exist or be empty; with --to pt, file to write."""
-    to: Literal["png", "pt", "dc-bench", "dd-ranking"] = "png"
-    """Pictures and pixels (png), the layout of the PyTorch programs (pt), DC-Bench's folder
-    distilled_results (dc-bench; it evaluates the last set), or DD-Ranking's images.pt and labels.pt
-    of each set (dd-ranking). All but png need torch, the benchmarks cifar10 or cifar100."""
-
-
 def show(command: Show) -> None:
     """Draws the picture and prints its path."""
     check(command)
-    condensed = run_folder.read_condensed(command.run)
+    condensed = run_folder.load_condensed(command.run)
     _note_diverged(condensed)
     if not 0 <= command.set < len(condensed.images):
         raise UserError(f"--set {command.set}: the run has sets 0 to {len(condensed.images) - 1}")
@@ -73,7 +42,7 @@ def show(command: Show) -> None:
 def export(command: Export) -> None:
     """Writes into a new folder beside `out`, then gives it that name."""
     check(command)
-    condensed = run_folder.read_condensed(command.run)
+    condensed = run_folder.load_condensed(command.run)
     _note_diverged(condensed)
     if not condensed.finished:
         raise UserError(f"{command.run} holds no set that did not diverge: nothing to export")

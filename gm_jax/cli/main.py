@@ -1,4 +1,4 @@
-"""The command line: parses, and turns what went wrong into one line and an exit status.
+"""The command line.  JAX is not imported before there is work to do.
 
 Status 0 only if the work was done; 2 for a user's mistake; 130 and 143 if a signal stopped it.
 """
@@ -6,28 +6,18 @@ Status 0 only if the work was done; 2 for a user's mistake; 130 and 143 if a sig
 import argparse
 import contextlib
 import io
-import os
 import re
-import shlex
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import jax
 import tyro
 
-from gm_jax.cli.compile_cache import use_compile_cache
-from gm_jax.cli.condense import Condense, condense
-from gm_jax.cli.evaluate import Evaluate, evaluate
-from gm_jax.cli.export import Export, Show, export, show
-from gm_jax.cli.prepare import Prepare, prepare
-from gm_jax.cli.report import Report, report
-from gm_jax.cli.terminal import complain, notices
+from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Show
+from gm_jax.cli.ending import end
 from gm_jax.config import Config
-from gm_jax.errors import StoppedError, UserError
-from gm_jax.parallel import hosts
+from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 
 OTHER_COMMANDS = (
@@ -89,40 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold any byte
-    work: dict[type, Callable[[Any], None]]
-    work = {
-        Condense: condense,
-        Evaluate: evaluate,
-        Show: show,
-        Report: report,
-        Export: export,
-        Prepare: prepare,
-    }
     try:
         command = parse(arguments)
-        with notices():
-            if not getattr(command, "no_compile_cache", True):
-                use_compile_cache()
-            work[type(command)](command)
-    except (UserError, OSError) as error:
-        return _end(str(error), 2)
-    except StoppedError as error:
-        again = [word for word in arguments if word not in ("--replace", "--resume")]
-        message = f"{error}; to resume: gm-jax {shlex.join([*again, '--resume'])}"
-        return _end(message, 128 + signal.Signals[error.signal])
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
-            if not hosts.is_lost(error):
-                raise
-            _end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)
-            os._exit(1)  # else JAX waits for that process, and aborts
-        return _end("out of memory: try smaller sizes or --microbatch", 2)
+        from gm_jax.cli.work import run  # a second, for which `--help` and mistakes need not wait
+
+        return run(command, arguments)
+    except UserError as error:
+        return end(str(error), 2)
     except KeyboardInterrupt:
-        return _end("interrupted", 130)
-    return 0
-
-
-def _end(why: str, status: int) -> int:
-    """Prints why on one line, whatever names it quotes; returns the status."""
-    complain(f"gm-jax: {' '.join(why.splitlines())}")
-    return status
+        return end("interrupted", 130)

@@ -1,35 +1,15 @@
 """`gm-jax prepare`: a data set on disk, class by class, for sets larger than memory or a device."""
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from gm_jax import checks
-from gm_jax.checks import between
+from gm_jax.cli.commands import Prepare
 from gm_jax.data import prepared
 from gm_jax.data.loading import IMAGE_SIZE, NAMES, absolute, load
 from gm_jax.data.own import folder_source
 from gm_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """Write a data set as arrays that runs read from disk, each device only its own classes.
-
-    OUT holds manifest.json with digests, train.npy, test_images.npy and test_labels.npy; give it to
-    condense as --dataset. Of a folder of pictures one class at a time is in memory.
-    """
-
-    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
-    """Data set, as condense knows it: a name, a folder of pictures by class, or an .npz."""
-    out: Path
-    """Folder to write, which must not exist or be empty."""
-    image_size: Annotated[int, between(4, 1024)] | None = None
-    """Pixels on a side of the square that a folder's pictures are cut and resized to. Default: 32.
-    """
 
 
 def prepare(command: Prepare) -> None:

@@ -1,27 +1,12 @@
 """`gm-jax report`: a run as one HTML file."""
 
 import contextlib
-import dataclasses
-from pathlib import Path
 
 from gm_jax.checks import check
-from gm_jax.cli.terminal import RunFolder
+from gm_jax.cli.commands import Report
 from gm_jax.errors import UserError
 from gm_jax.report import run
 from gm_jax.storage import run_folder
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write a run's report, one HTML file that needs no network: images, loss, accuracy, settings.
-
-    What networks reached is in it once the run is evaluated.
-    """
-
-    run: RunFolder
-    """Run folder that condense wrote."""
-    out: Path | None = None
-    """HTML to write. Default: report.html in the run folder."""
 
 
 def report(command: Report) -> None:

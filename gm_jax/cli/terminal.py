@@ -5,28 +5,17 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated
 
-import tyro
 from tqdm import tqdm
 
+from gm_jax.cli.ending import complain
 from gm_jax.parallel.hosts import is_first
-
-RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-"""The argument that names a run folder."""
 
 
 def say(line: str) -> None:
     """Prints a line at once, in the first process; a closed standard error is no reason to stop."""
     if is_first():
         complain(line)
-
-
-def complain(line: str) -> None:
-    """Prints a line at once, in whichever process."""
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -243,33 +243,6 @@ def _plan(stages: list[tuple[str, ...]]) -> Plan:
     return tuple(tuple(OPERATIONS[name] for name in stage) for stage in stages if stage)
 
 
-DSA_STRATEGIES = {
-    "mnist": "color_crop_cutout_scale_rotate",
-    "svhn_cropped": "color_crop_cutout_scale_rotate",
-    "fashion_mnist": "color_crop_cutout_flip_scale_rotate",
-    "cifar10": "color_crop_cutout_flip_scale_rotate",
-    "cifar100": "color_crop_cutout_flip_scale_rotate",
-}
-"""Published for `dsa`: `siamese` in matching, `per_image` in training and evaluation."""
-
-IDC_MATCHING = "color_crop_cutout"
-"""Published for `siamese(idc(...))`; of multi-formed MNIST, `color_crop`."""
-
-IDC_TRAINING = "color_crop"
-"""Published for `per_image(idc(...))` inside condensation, followed by cutmix."""
-
-IDC_EVALUATION = {
-    "mnist": "color_crop_scale_rotate",
-    "svhn_cropped": "color_crop_scale_rotate",
-    "fashion_mnist": "color_crop_flip_scale_rotate",
-    "cifar10": "color_crop_flip_scale_rotate",
-}
-"""Published for `per_image(idc(...))`, followed by cutmix: but not of multi-formed MNIST.
-
-One image a class of SVHN, not multi-formed: `color_crop_cutout_scale_rotate` without cutmix.
-"""
-
-
 # --- of a batch -----------------------------------------------------------------------------------
 
 

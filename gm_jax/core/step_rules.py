@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 ValidationLoss = Callable[[], Float[Array, ""]]
@@ -85,28 +84,3 @@ def _start(limit: ArrayLike, loss: ArrayLike) -> RuleState:
 
 def _keep_going(state: RuleState) -> Bool[Array, ""]:
     return (state.epochs < state.limit) & ~state.loss_rose
-
-
-_IPC = (1, 10, 20, 30, 40, 50)
-_OUTER = (1, 10, 20, 30, 40, 50)
-_INNER = (1, 50, 25, 20, 15, 10)
-
-
-def paper_steps(ipc: int) -> tuple[int, int]:
-    """(outer steps, inner epochs) for `ipc` images a class, as published for 1, 10, 20, .. 50.
-
-    Linear in between, rounded; the values of 50 beyond it.
-
-    Examples:
-        >>> paper_steps(10), paper_steps(5), paper_steps(200)
-        ((10, 50), (5, 23), (50, 10))
-    """
-    outer, inner = (round(float(np.interp(ipc, _IPC, table))) for table in (_OUTER, _INNER))
-    return outer, inner
-
-
-MULTI_LEVEL_TABLE = (50, 40, 30, 20, *(10,) * 6, 5)
-"""The schedule of the paper's reported multi-level runs."""
-
-OTHER_TABLE = (100, 50, 50, 50, *(10,) * 6, 5)
-"""The schedule of the paper's reported runs of the other schemes."""

@@ -28,17 +28,9 @@ from jaxtyping import Int, UInt8
 from gm_jax.data import files
 from gm_jax.data.images import Dataset, by_class
 from gm_jax.errors import UserError, require
+from gm_jax.published_settings import STATISTICS
 
 log = logging.getLogger("gm_jax")
-
-STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion_mnist": ((0.2861,), (0.3530,)),
-    "svhn_cropped": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}
-"""Mean and standard deviation a channel, of pixels in 0..1: those that the field uses."""
 
 NAMES = tuple(STATISTICS)
 """The sets, by TFDS's names."""

@@ -12,7 +12,6 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from gm_jax.core.augment import (
-    DSA_STRATEGIES,
     TrainingAugment,
     dsa,
     for_training,
@@ -27,6 +26,7 @@ from gm_jax.evaluation.mnist_augment import crop_scale_rotate
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
 from gm_jax.parallel.meshes import SETS, over_sets, spread_sets
+from gm_jax.published_settings import DSA_STRATEGIES
 
 
 class Protocol(NamedTuple):

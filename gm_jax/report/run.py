@@ -68,7 +68,7 @@ def gather(folder: Path) -> RunReport:
     Raises:
         UserError: it is none, or a file of it is damaged.
     """
-    condensed, about = run_folder.read_condensed(folder), run_folder.read_about(folder)
+    condensed, about = run_folder.load_condensed(folder), run_folder.read_about(folder)
     metrics = run_folder.read_metrics(folder)
     results, sets = run_folder.read_results(folder), list_images(condensed)
     accuracies = _accuracies(condensed.config, results)

@@ -323,7 +323,7 @@ def _variant_from(about: dict[str, Any]) -> VariantRecord | None:
     return record
 
 
-def read_condensed(run: Path | str) -> Condensed:
+def load_condensed(run: Path | str) -> Condensed:
     """The condensed sets of a run folder, or of its synthetic.npz wherever that lies.
 
     Raises:

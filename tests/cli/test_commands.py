@@ -53,7 +53,7 @@ def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
     assert "memory: " in err
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["image_lr"] for line in lines] == [0.1, 0.5]
-    assert run_folder.read_condensed(out).config.image_lr == (0.1, 0.5)
+    assert run_folder.load_condensed(out).config.image_lr == (0.1, 0.5)
     status, shown, _ = gm_jax("evaluate", out, "--count", 2, "--epochs", 1, "--chunk", 0)
     assert status == 0
     found = json.loads((out / "evaluation.json").read_text())["convnet"]
@@ -75,7 +75,7 @@ def test_other_networks_are_trained_on_the_images(copy):
     for name in names:
         assert np.shape(found[name]["condensed"]["accuracies"]) == (2, 1)
         assert f"{name}  " in out
-    kept = run_folder.read_condensed(copy).config
+    kept = run_folder.load_condensed(copy).config
     variant = with_network(kept, names[1])
     assert (variant.norm, variant.depth, variant.width) == ("none", 1, kept.width)
     assert with_network(kept, "mlp").width == Config.width  # else it would be refused
@@ -135,7 +135,7 @@ def test_evaluation_json_holds_every_accuracy(finished):
 
 
 def test_the_grid_shows_the_images_a_row_a_class(finished):
-    synthetic = run_folder.read_condensed(finished)
+    synthetic = run_folder.load_condensed(finished)
     with Image.open(finished / "grid.png") as picture:
         assert picture.height > 10 * 8
     status, out, _ = gm_jax("show", finished, "--set", 1, "--out", finished.parent / "one.png")
@@ -145,7 +145,7 @@ def test_the_grid_shows_the_images_a_row_a_class(finished):
 
 def test_export_writes_the_pixels_as_pngs_and_npz(finished, tmp_path):
     assert gm_jax("export", finished, "--out", tmp_path / "out")[0] == 0
-    synthetic = run_folder.read_condensed(finished)
+    synthetic = run_folder.load_condensed(finished)
     with np.load(tmp_path / "out" / "images.npz") as file:
         pixels, labels = file["images"], file["labels"]
     assert pixels.shape == (2, 20, 8, 8, 1)
@@ -163,7 +163,7 @@ def test_a_run_from_real_images_starts_there(tmp_path):
     """At a tiny learning rate the images stay the real ones: all of them are in the set."""
     arguments = [*SMALL, "--start", "real", "--image-lr", "1e-12", "--seeds", 1]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    synthetic = run_folder.read_condensed(tmp_path / "run")
+    synthetic = run_folder.load_condensed(tmp_path / "run")
     train = load("digits").train
     normal = np.asarray(normalise(train.images, train.mean, train.std))
     for image, label in zip(synthetic.images[0], synthetic.labels):
@@ -191,6 +191,18 @@ def test_help_names_every_setting_and_choice(capsys):
     choices = [name for hint in hints for name in typing.get_args(hint) if isinstance(name, str)]
     assert len(choices) > 30
     assert all(choice in shown for choice in choices)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["condense", "--ipc", "one"]])
+def test_help_and_mistakes_do_not_wait_for_jax(arguments):
+    """JAX and what stands on it take more than a second to import, the rest a quarter of one."""
+    code = (
+        "import sys; from gm_jax.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: sys.exit('jax' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -268,7 +280,7 @@ def test_a_run_is_replaced_only_on_request(finished, copy):
     assert (copy / "synthetic.npz").read_bytes() == before
     assert gm_jax("condense", *SMALL, "--seeds", 1, "--out", copy, "--replace")[0] == 0
     assert not (copy / "evaluation.json").exists()  # it was of the run that is gone
-    assert len(run_folder.read_condensed(copy).images) == 1
+    assert len(run_folder.load_condensed(copy).images) == 1
 
 
 def test_folders_that_cannot_be_written_or_hold_something_else(tmp_path):
@@ -369,7 +381,7 @@ def test_multi_formation_and_real_inner_data(tmp_path):
     ]
     arguments += ["--inner-images", 16, "--distance", "l1", "--counted", "convolutions"]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    condensed = run_folder.read_condensed(tmp_path / "run")
+    condensed = run_folder.load_condensed(tmp_path / "run")
     assert condensed.learned.shape == (1, 10, 2, 8, 8, 1)
     assert condensed.images.shape == (1, 80, 8, 8, 1)
     assert condensed.labels.tolist() == [c for c in range(10) for _ in range(8)]
@@ -403,8 +415,8 @@ def test_siamese_augmentation_gives_other_images(kind, finished, tmp_path):
     """In matching and in the inner epochs; evaluated with DSA's protocol."""
     arguments = [*SMALL, "--seeds", 1, "--augment", kind]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    condensed = run_folder.read_condensed(tmp_path / "run")
-    plain = run_folder.read_condensed(finished)
+    condensed = run_folder.load_condensed(tmp_path / "run")
+    plain = run_folder.load_condensed(finished)
     assert condensed.images.shape[1:] == plain.images.shape[1:]
     assert not np.allclose(condensed.images[0], plain.images[0], atol=1e-3)
     few = ["--count", 1, "--epochs", 2, "--protocol", "dsa"]

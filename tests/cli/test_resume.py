@@ -202,7 +202,7 @@ def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, tmp_path):
     assert gm_jax("show", folder / "replaced")[0] == 0
     assert gm_jax("condense", *command, "--resume")[0] == 0
     assert not (folder / "replaced").exists()
-    assert run_folder.read_condensed(folder).config.seed == 9
+    assert run_folder.load_condensed(folder).config.seed == 9
 
 
 @pytest.mark.parametrize("moves", range(5))
@@ -367,7 +367,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     assert last.startswith("gm-jax: diverged: set 1 at iteration 0; the other sets are finished; ")
     assert "set 1 (seed 7): the " in last
     assert last.endswith("of iteration 0: try a smaller --image-lr than 1e+25")
-    both = run_folder.read_condensed(folder)
+    both = run_folder.load_condensed(folder)
     assert both.iterations.tolist() == [3, 0]
     assert both.finished == [0]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -377,7 +377,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
         (2, 0.1),
     ]
     assert gm_jax("condense", *one, "--image-lr", 0.1, "--out", tmp_path / "one")[0] == 0
-    alone = run_folder.read_condensed(tmp_path / "one")
+    alone = run_folder.load_condensed(tmp_path / "one")
     np.testing.assert_allclose(both.images[0], alone.images[0], rtol=1e-4, atol=1e-5)
 
     status, shown, err = gm_jax("evaluate", folder, "--count", 1, "--epochs", 1)
@@ -399,7 +399,7 @@ def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
     assert "diverged: set 0 at iteration 0, set 1 at iteration 0; " in err.splitlines()[-1]
     refused = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder, "--resume")
     assert_refused(refused, "diverged: set 0")
-    assert run_folder.read_condensed(folder).finished == []
+    assert run_folder.load_condensed(folder).finished == []
     status, _, err = gm_jax("evaluate", folder)
     assert status == 2
     assert "every set diverged" in err

@@ -13,6 +13,7 @@ from gm_jax.core import augment
 from gm_jax.core.augment import OPERATIONS, Operation, cutmix, cutmix_box, dsa, idc
 from gm_jax.core.signals import cross_entropy
 from gm_jax.errors import UserError
+from gm_jax.published_settings import DSA_STRATEGIES, IDC_EVALUATION, IDC_MATCHING
 
 KEY = jax.random.key(0)
 SHAPES = {"gray": (4, 1, 28, 28), "rgb": (2, 3, 32, 32)}
@@ -170,8 +171,12 @@ def test_a_box_of_cutmix_is_golden(example, x64):
 def test_published_strategies():
     golden = {name: text for name, text in DSA["strategies"].items() if name != "where"}
     names = {"SVHN": "svhn_cropped", "FashionMNIST": "fashion_mnist"}
-    assert {names.get(n, n.lower()): s for n, s in golden.items()} == augment.DSA_STRATEGIES
-    for strategy in [*golden.values(), augment.IDC_MATCHING, *augment.IDC_EVALUATION.values()]:
+    assert {names.get(n, n.lower()): s for n, s in golden.items()} == DSA_STRATEGIES
+    for strategy in [
+        *golden.values(),
+        IDC_MATCHING,
+        *IDC_EVALUATION.values(),
+    ]:
         assert dsa(strategy)
         assert idc(strategy)
 
@@ -235,7 +240,7 @@ def test_each_entry_is_drawn_equally_often(kind):
 
     The choice is one for the batch, of whatever kind.
     """
-    plan = dsa(augment.DSA_STRATEGIES["cifar10"])
+    plan = dsa(DSA_STRATEGIES["cifar10"])
     change = kind(numbered(plan))
     keys = jax.random.split(KEY, 6000)
     chosen = jax.vmap(lambda key: change(key, jnp.zeros((3, 1, 1, 1))))(keys).reshape(6000, 3)
@@ -268,7 +273,7 @@ def test_no_operation_changes_nothing(kind, strategy):
 @pytest.mark.parametrize("plan", [dsa, pytest.param(idc, marks=pytest.mark.slow)])
 def test_siamese_is_the_same_for_any_batch(plan):
     """An image alone, in front of others, and in each place of a batch, in one program."""
-    change = augment.siamese(plan(augment.DSA_STRATEGIES["cifar10"]))
+    change = augment.siamese(plan(DSA_STRATEGIES["cifar10"]))
     x = jax.random.normal(KEY, (5, 12, 12, 3))
 
     @jax.jit

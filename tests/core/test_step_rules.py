@@ -4,15 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gm_jax.core.step_rules import (
-    MULTI_LEVEL_TABLE,
-    OTHER_TABLE,
-    RuleState,
-    fixed,
-    overfit,
-    paper_steps,
-    schedule,
-)
+from gm_jax.core.step_rules import RuleState, fixed, overfit, schedule
+from gm_jax.published_settings import MULTI_LEVEL_TABLE, OTHER_TABLE, paper_steps
 
 
 def follow(rule, losses, outer_step=0) -> RuleState:

@@ -126,7 +126,7 @@ def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
     folder, _, found = swept
     assert [one.variant for one in found] == [None, None, VARIANT]
     plain, changed = (
-        run_folder.read_condensed(folder / "cells" / name) for name in ("plain", "manhattan")
+        run_folder.load_condensed(folder / "cells" / name) for name in ("plain", "manhattan")
     )
     assert changed.variant.name == VARIANT
     assert not np.array_equal(plain.images, changed.images)

@@ -10,7 +10,7 @@ from command_line import gm_jax
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.data.loading import load
-from gm_jax.data.tfds import STATISTICS
+from gm_jax.published_settings import STATISTICS
 from gm_jax.storage import pt_file, run_folder
 
 torch = pytest.importorskip("torch")
@@ -50,7 +50,7 @@ def test_a_file_has_the_published_layout(run, tmp_path):
     held = torch.load(tmp_path / "res.pt", weights_only=True)
     assert list(held) == ["data", "accs_all_exps"]
     assert held["accs_all_exps"] == {"convnet": [0.25, 0.5, 0.75, 1.0]}
-    images = run_folder.read_condensed(run).images
+    images = run_folder.load_condensed(run).images
     for number, (x, y) in enumerate(held["data"]):
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
         assert y.tolist() == [c for c in range(10) for _ in range(2)]
@@ -134,7 +134,7 @@ def test_a_pixel_by_hand(cifar, tmp_path):
     where gm_jax has (0.125 - 0.4914) / 0.2470 = -1.4834.
     """
     folder, _ = cifar("cifar10")
-    assert run_folder.read_condensed(folder).images[0, 0, 0, 0, 0] == pytest.approx(
+    assert run_folder.load_condensed(folder).images[0, 0, 0, 0, 0] == pytest.approx(
         -1.4834, abs=1e-4
     )
     assert gm_jax("export", folder, "--to", "dd-ranking", "--out", tmp_path / "out")[0] == 0

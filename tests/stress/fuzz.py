@@ -209,7 +209,7 @@ def changed(names: Iterable[str]) -> st.SearchStrategy:
 
 def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
     """Condensed sets, given the arrays of good ones."""
-    name, read = "run/synthetic.npz", lambda folder: run_folder.read_condensed(folder / "run")
+    name, read = "run/synthetic.npz", lambda folder: run_folder.load_condensed(folder / "run")
     settings_of = json.loads(str(held["config"]))["settings"]
     wrong = st.dictionaries(st.sampled_from(sorted(settings_of)), JSON, min_size=1)
     return {

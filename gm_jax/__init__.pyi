@@ -1,0 +1,73 @@
+from . import core, data, evaluation, nn, parallel, storage
+from ._version import __version__
+from .api import condense, explain, finish, iterations
+from .build import build_method, build_network, start_sets
+from .condensed import Condensed, DivergedError
+from .config import Config, Devices, Evaluation, list_sets
+from .core.iteration import init, iteration
+from .core.method import IterationInfo, Method, State, Variant
+from .core.signals import Model, Signal, loss_gradient
+from .data.images import ClassImages, Dataset, by_class, denormalise, normalise
+from .data.loading import load
+from .errors import UserError
+from .evaluation.protocol import Protocol, evaluate_sets, paper_protocol, summarise, test_set
+from .nn.convolution import conv2d
+from .nn.networks import ConvNet, Network, from_flax, from_functions
+from .recipes import recipe
+from .scoring import Score, evaluate
+from .storage.pictures import save_grid
+from .storage.run_folder import load_condensed
+
+__all__ = [
+    "ClassImages",
+    "Condensed",
+    "Config",
+    "ConvNet",
+    "Dataset",
+    "Devices",
+    "DivergedError",
+    "Evaluation",
+    "IterationInfo",
+    "Method",
+    "Model",
+    "Network",
+    "Protocol",
+    "Score",
+    "Signal",
+    "State",
+    "UserError",
+    "Variant",
+    "__version__",
+    "build_method",
+    "build_network",
+    "by_class",
+    "condense",
+    "conv2d",
+    "core",
+    "data",
+    "denormalise",
+    "evaluate",
+    "evaluate_sets",
+    "evaluation",
+    "explain",
+    "finish",
+    "from_flax",
+    "from_functions",
+    "init",
+    "iteration",
+    "iterations",
+    "list_sets",
+    "load",
+    "load_condensed",
+    "loss_gradient",
+    "nn",
+    "normalise",
+    "paper_protocol",
+    "parallel",
+    "recipe",
+    "save_grid",
+    "start_sets",
+    "storage",
+    "summarise",
+    "test_set",
+]
