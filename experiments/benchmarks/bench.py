@@ -1,7 +1,7 @@
 """Time and memory of each part of the method, beside a PyTorch port: the same work, in one run.
 
-    python -m experiments.benchmarks.bench            # every case: two hours on two cores
-    python -m experiments.benchmarks.bench --quick    # the smallest ones: three minutes
+    python -m experiments.benchmarks.bench            # ConvNet, every case: two hours on two cores
+    python -m experiments.benchmarks.bench --quick    # the smallest ones: five minutes
 
 A case (`cases.py`) runs in three fresh processes: one that imports JAX, and two that import
 PyTorch, of which one works as the method's authors do and one is tuned (`torch_tuned.py`).  Each
@@ -22,6 +22,7 @@ another process, so that its matrices do not count as the case's memory.
 """
 
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from experiments.benchmarks.cases import (
     PARTS,
     REAL,
     Case,
+    NetworkName,
     PartName,
     ShapeName,
     case_name,
@@ -45,8 +47,8 @@ from experiments.benchmarks.worker import Ask, WorkerError, start
 from experiments.command import SOME
 from gm_jax.checks import Count
 from gm_jax.cli.terminal import say
-from gm_jax.core.step_rules import paper_steps
 from gm_jax.errors import UserError
+from gm_jax.published_settings import paper_steps
 from gm_jax.storage.files import write_json
 
 MODULE = "experiments.benchmarks.bench"
@@ -69,6 +71,8 @@ MOST_OUTER_STEPS = 2
 class Settings:
     """What to measure."""
 
+    networks: Annotated[tuple[NetworkName, ...], SOME] = ("convnet",)
+    """Networks."""
     shapes: Annotated[tuple[ShapeName, ...], SOME] = ("mnist", "cifar10")
     """Image shapes: mnist (28x28x1), cifar10 (32x32x3)."""
     ipc: Annotated[tuple[Count, ...], SOME] = (1, 10, 50)
@@ -87,7 +91,7 @@ class Settings:
     out: Path = Path("bench.json")
     """File for every single timing, written after each case."""
     quick: bool = False
-    """Three minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
+    """Five minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
     the ports on the golden vectors of one-channel images alone."""
 
 
@@ -108,13 +112,12 @@ def resolve(settings: Settings) -> Settings:
 
 def list_cases(settings: Settings) -> Iterator[Case]:
     """Every case; the real gradients, which do not depend on ipc, once for each shape."""
-    for shape in settings.shapes:
+    for network, shape in itertools.product(settings.networks, settings.shapes):
         if REAL in settings.parts:
-            yield Case(REAL, shape, batch_real=settings.batch_real)
-        for ipc in settings.ipc:
-            for part in PARTS[1:]:
-                if part in settings.parts:
-                    yield _case(settings, shape, ipc, part)
+            yield Case(REAL, shape, batch_real=settings.batch_real, network=network)
+        for ipc, part in itertools.product(settings.ipc, PARTS[1:]):
+            if part in settings.parts:
+                yield dataclasses.replace(_case(settings, shape, ipc, part), network=network)
 
 
 def _case(settings: Settings, shape: str, ipc: int, part: str) -> Case:

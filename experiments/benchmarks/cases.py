@@ -1,7 +1,7 @@
 """What `bench` measures: its cases, and the arithmetic in each.  Pure Python.
 
-Ten classes, ConvNet 128, multi-level, cosine+l2, the fixed step rule with the paper's inner epochs.
-A case is one of five parts at one image shape and one ipc:
+Ten classes, multi-level, cosine+l2, the fixed step rule with the paper's inner epochs.  A case is
+one of five parts with one network (ConvNet 128, VGG11, ResNet18) at one image shape and one ipc:
 
     real gradients              gT_c of `batch_real` images of each class
     synthetic match + gradient  the matching loss and its gradient by the images, given gT
@@ -12,8 +12,8 @@ A case is one of five parts at one image shape and one ipc:
 FLOPs are those of the direct algorithm, a multiply-add being two, in convolutions and the dense
 layer; norms, activations, pooling, distances and optimisers count nothing.  An image costs
 
-    f = forward_flops    f1 = the first convolution's    g = 3 f - f1   (gradient by the parameters:
-                                                         none by the image is computed)
+    f = sum(network_flops)    f1 = the first convolution's    g = 3 f - f1   (gradient by the
+                                                   parameters: none by the image is computed)
 
 and with B = batch_real, n = C * ipc
 
@@ -26,6 +26,7 @@ and with B = batch_real, n = C * ipc
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 CLASSES, WIDTH, DEPTH, TEST_IMAGES = 10, 128, 3, 1000
@@ -35,6 +36,8 @@ Shape = tuple[int, int, int]
 
 ShapeName = Literal["mnist", "cifar10"]
 SHAPES: dict[str, Shape] = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+NetworkName = Literal["convnet", "vgg11", "resnet18"]
 
 PartName = Literal[
     "real gradients", "synthetic match + gradient", "inner epoch", "iteration", "evaluation"
@@ -63,6 +66,8 @@ class Case:
     """Epochs after each outer step but the last."""
     epochs: int = 0
     """Of evaluation."""
+    network: str = "convnet"
+    """One of `NetworkName`."""
 
     @property
     def images(self) -> int:
@@ -82,24 +87,65 @@ def part_name(case: Case) -> str:
 
 
 def case_name(case: Case) -> str:
-    """A name to print: `mnist, ipc 10, inner epoch`."""
+    """A name to print: `convnet, mnist, ipc 10, inner epoch`."""
     ipc = f"ipc {case.ipc}, " if case.ipc else ""
-    return f"{case.shape}, {ipc}{part_name(case)}"
+    return f"{case.network}, {case.shape}, {ipc}{part_name(case)}"
+
+
+def network_flops(network: str, shape: Shape, classes: int) -> list[int]:
+    """FLOPs of each layer on one image: the convolutions in order, then the dense layer."""
+    return {
+        "convnet": lambda: layer_flops(shape, classes, WIDTH, DEPTH),
+        "vgg11": lambda: vgg11_flops(shape, classes),
+        "resnet18": lambda: resnet18_flops(shape, classes),
+    }[network]()
 
 
 def layer_flops(shape: Shape, classes: int, width: int, depth: int) -> list[int]:
-    """FLOPs of each layer of ConvNet on one image: `depth` convolutions, then the dense layer."""
-    height, across, channel = (32, 32, 1) if shape == (28, 28, 1) else shape  # padded by 3, not 1
-    layers = []
-    for _ in range(depth):
-        layers.append(2 * 9 * height * across * channel * width)
-        height, across, channel = height // 2, across // 2, width
+    """Of ConvNet: `depth` convolutions."""
+    return stages_flops(_padded(shape), classes, [(width,)] * depth)
+
+
+def vgg11_flops(shape: Shape, classes: int) -> list[int]:
+    """Of VGG11: eight convolutions, halved after the first, second, fourth, sixth and eighth."""
+    stages = [(64,), (128,), (256, 256), (512, 512), (512, 512)]
+    return stages_flops(_padded(shape), classes, stages)
+
+
+def stages_flops(shape: Shape, classes: int, stages: Sequence[Sequence[int]]) -> list[int]:
+    """Of 3x3 convolutions of these channels; each stage ends by halving height and width."""
+    (height, across, channel), layers = shape, []
+    for stage in stages:
+        for features in stage:
+            layers.append(2 * 9 * height * across * channel * features)
+            channel = features
+        height, across = height // 2, across // 2
     return [*layers, 2 * height * across * channel * classes]
+
+
+def resnet18_flops(shape: Shape, classes: int) -> list[int]:
+    """Of ResNet18: the first convolution, four of each stage, and 1x1 where a stage begins."""
+    height, across, channel = shape
+    layers = [2 * 9 * height * across * channel * 64]
+    channel = 64
+    for features in (64, 128, 256, 512):
+        if features != channel:
+            height, across = -(-height // 2), -(-across // 2)
+            layers.append(2 * height * across * channel * features)
+        pixels = height * across
+        layers += [2 * 9 * pixels * channel * features] + [2 * 9 * pixels * features**2] * 3
+        channel = features
+    return [*layers, 2 * (height // 4) * (across // 4) * channel * classes]
+
+
+def _padded(shape: Shape) -> Shape:
+    """28x28x1 is padded by 3 in the first convolution, not by 1."""
+    return (32, 32, 1) if shape == (28, 28, 1) else shape
 
 
 def flops(case: Case) -> int:
     """FLOPs of a case, by the formulas above."""
-    layers = layer_flops(SHAPES[case.shape], CLASSES, WIDTH, DEPTH)
+    layers = network_flops(case.network, SHAPES[case.shape], CLASSES)
     forward = sum(layers)
     gradient = 3 * forward - layers[0]
     real = CLASSES * case.batch_real * gradient

@@ -43,6 +43,7 @@ class Result:
 
 
 HEAD = (
+    "network",
     "shape",
     "ipc",
     "part",
@@ -59,8 +60,9 @@ HEAD = (
 )
 
 LEGEND = """\
-Seconds: median (lowest to highest). PyTorch: in the authors' way, and tuned (microbatches, no data
-loader, a fused optimiser, an allocator that keeps its pages). A ratio above 1: gm_jax is faster.
+Seconds: median (lowest to highest). PyTorch: in the authors' way, and tuned (microbatches,
+torch.compile where it can be used, no data loader, a fused optimiser, an allocator that keeps its
+pages). A ratio above 1: gm_jax is faster.
 Peaks: MB of 10^6 bytes, of the process (in brackets: after imports) on a CPU, of the device
 elsewhere."""
 
@@ -79,6 +81,7 @@ def row(result: Result) -> tuple[str, ...]:
     """A row of the table."""
     case = result.case
     return (
+        case.network,
         case.shape,
         str(case.ipc) if case.ipc else "any",
         part_name(case),

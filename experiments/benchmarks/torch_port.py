@@ -13,7 +13,7 @@ prints the largest relative error for each golden file. Layouts are PyTorch's: i
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
+
+from experiments.benchmarks.torch_networks import NETWORKS
 
 GOLDEN_DIR = Path(__file__).resolve().parents[2] / "tests" / "golden"
 
@@ -38,36 +40,14 @@ class Way(NamedTuple):
         synthetic_gradients: `(net, syn [C, ipc, ch, h, w]) -> gS_c` of each class, differentiable.
         inner_epoch: `(net, optimiser, images, labels, batch, augment)`; the mean loss.
         sgd: `torch.optim.SGD`, or one with other defaults.
+        prepared: what is done to a network before it is used.
     """
 
     real_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
     synthetic_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
     inner_epoch: Callable[[nn.Module, SGD, Tensor, Tensor, int, Augment], Tensor | float]
     sgd: Callable[..., SGD]
-
-
-class ConvNet(nn.Module):
-    """`depth` blocks of conv 3x3, instance norm, ReLU, 2x2 average pool; then one linear layer."""
-
-    def __init__(self, channel: int, classes: int, size: int, width: int = 128, depth: int = 3):
-        super().__init__()
-        # One-channel 28x28 images are padded to 32x32, so that both sizes halve evenly.
-        first_padding = 3 if (channel, size) == (1, 28) else 1
-        blocks: list[nn.Module] = []
-        for block in range(depth):
-            inputs, padding = (channel, first_padding) if block == 0 else (width, 1)
-            blocks += [
-                nn.Conv2d(inputs, width, 3, padding=padding),
-                nn.GroupNorm(width, width),  # a group for each channel: instance norm, affine
-                nn.ReLU(),
-                nn.AvgPool2d(2),
-            ]
-        self.features = nn.Sequential(*blocks)
-        side = (size + 2 * (first_padding - 1)) // 2**depth
-        self.classifier = nn.Linear(width * side * side, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+    prepared: Callable[[nn.Module], nn.Module]
 
 
 def _cosine_rows(a: Tensor, b: Tensor) -> Tensor:
@@ -112,7 +92,7 @@ def _class_mean(per_class: Sequence[Gradients]) -> Gradients:
     return [torch.stack(tensors).mean(0) for tensors in zip(*per_class, strict=True)]
 
 
-def class_loss(net: nn.Module, images: Tensor, label: int) -> Tensor:
+def class_loss(net: Callable[[Tensor], Tensor], images: Tensor, label: int) -> Tensor:
     """Mean cross-entropy of `[n, ch, h, w]` images that all have one label."""
     labels = torch.full((len(images),), label, device=images.device)
     return F.cross_entropy(net(images), labels)
@@ -152,9 +132,9 @@ def match(
     return loss.detach()
 
 
-def unchanged(images: Tensor) -> Tensor:
-    """No augmentation."""
-    return images
+def unchanged(given: Any) -> Any:
+    """No augmentation of images, no preparation of a network."""
+    return given
 
 
 def inner_epoch(
@@ -177,7 +157,7 @@ def inner_epoch(
     return total / len(images)
 
 
-AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD)
+AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD, prepared=unchanged)
 """One class after another at once, a data loader, an optimiser with its defaults."""
 
 BATCH = 256
@@ -300,32 +280,39 @@ def golden_params(params: Sequence[tuple[str, Sequence[int]]], seed: int) -> lis
     return arrays
 
 
-def golden_network(about: dict, dtype: torch.dtype) -> ConvNet:
+def with_golden_params(net: nn.Module, about: dict, seed: int, dtype: torch.dtype) -> nn.Module:
     """The network of a golden json, whose parameter names and order must be ours."""
-    net = ConvNet(about["channel"], about["classes"], about["size"], about["net"]["w"]).to(dtype)
     names = [name for name, _ in net.named_parameters()]
     if names != [name for name, _ in about["params"]]:
         raise ValueError(f"parameters {names} are not those of the golden file")
-    arrays = golden_params(about["params"], about["params_seed"])
+    net = net.to(dtype)
     with torch.no_grad():
+        arrays = golden_params(about["params"], seed)
         for parameter, array in zip(net.parameters(), arrays, strict=True):
             parameter.copy_(torch.from_numpy(array))
     return net
 
 
+def golden_network(about: dict, dtype: torch.dtype) -> nn.Module:
+    """The ConvNet of a golden json about a part of the method."""
+    sizes = about["channel"], about["classes"], about["size"], about["net"]["w"]
+    return with_golden_params(NETWORKS["convnet"](*sizes), about, about["params_seed"], dtype)
+
+
 def check_networks(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
-    """Logits."""
-    for name in ("ConvNet_1ch", "ConvNet_3ch"):
-        case = about[name] | {"classes": 10, "net": {"w": 128}, "params_seed": 4000}
-        net = golden_network(case, dtype)
-        shape = (4, case["channel"], case["size"], case["size"])
-        images = torch.from_numpy(np.random.RandomState(4999).standard_normal(shape)).to(dtype)
-        yield net(images), golden[f"{name}/logits"]
+    """Logits of each network on grey and colour images."""
+    for network in NETWORKS.values():
+        for channel in (1, 3):
+            name = f"{network.__name__}_{channel}ch"
+            side = about[name]["size"]
+            net = with_golden_params(network(channel, 10, side), about[name], 4000, dtype)
+            pixels = np.random.RandomState(4999).standard_normal((4, channel, side, side))
+            yield net(torch.from_numpy(pixels).to(dtype)), golden[f"{name}/logits"]
 
 
 def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Real gradients, distances, matching losses, image gradients."""
-    net = golden_network(about, dtype)
+    net = way.prepared(golden_network(about, dtype))
     real, syn = golden["real"], golden["syn"].requires_grad_()
     losses = [class_loss(net, images, label) for label, images in enumerate(real)]
     yield torch.stack(losses), golden["real_loss"]
@@ -382,10 +369,10 @@ def check_overfit(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> 
 
 def check_evaluate(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Training losses and test logits."""
-    net = golden_network(about, dtype)
+    net = way.prepared(golden_network(about, dtype))
     losses = train_network(way, net, golden["syn"], golden["syn_labels"], about["epochs"])
     yield torch.tensor(losses, dtype=dtype), golden["train_losses"]
-    yield net(golden["test"]), golden["test_logits"]
+    yield net.forward(golden["test"]), golden["test_logits"]
 
 
 CHECKS = {

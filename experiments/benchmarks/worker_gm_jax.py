@@ -132,7 +132,9 @@ def _all_images(images: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def settings(case: Case) -> Config:
     """The run that a case is a part of; where the part has no outer steps, the default's do."""
+    network: Any = case.network
     return Config(
+        network=network,
         step_rule="fixed",
         batch_real=max(case.batch_real, 1),
         outer_steps=case.outer_steps or None,

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.benchmarks import torch_port
 from experiments.benchmarks.cases import (
@@ -18,6 +18,7 @@ from experiments.benchmarks.cases import (
     TEST_IMAGES,
     Case,
 )
+from experiments.benchmarks.torch_networks import NETWORKS
 from experiments.benchmarks.torch_port import Way
 from experiments.benchmarks.worker import Call, peak_resident_bytes, serve
 
@@ -32,8 +33,8 @@ def work(way: Way, case: Case) -> Call:
     def noise(*images: int) -> Tensor:
         return torch.randn(*images, channel, height, width, device=DEVICE)
 
-    def fresh_network() -> torch_port.ConvNet:
-        return torch_port.ConvNet(channel, CLASSES, height).to(DEVICE)
+    def fresh_network() -> nn.Module:
+        return way.prepared(NETWORKS[case.network](channel, CLASSES, height).to(DEVICE))
 
     net, labels = fresh_network(), torch.arange(CLASSES, device=DEVICE)
     if case.part == REAL:
@@ -62,9 +63,7 @@ def work(way: Way, case: Case) -> Call:
     return train_and_test
 
 
-def iteration(
-    way: Way, case: Case, net: torch_port.ConvNet, syn: Tensor, real: Tensor
-) -> list[float]:
+def iteration(way: Way, case: Case, net: nn.Module, syn: Tensor, real: Tensor) -> list[float]:
     """One iteration, with the same real images in every outer step, so that none are drawn."""
     syn.requires_grad_()
     optimiser = torch_port.image_optimiser(syn)
@@ -73,10 +72,10 @@ def iteration(
 
 
 @torch.no_grad()
-def accuracy(net: torch_port.ConvNet, images: Tensor, labels: Tensor) -> float:
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The share of images whose largest logit is their label's."""
     batches = zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)
-    right = sum((net(x).argmax(1) == y).sum().item() for x, y in batches)
+    right = sum((net.forward(x).argmax(1) == y).sum().item() for x, y in batches)
     return right / len(images)
 
 

@@ -8,7 +8,14 @@ import jax
 import pytest
 
 from experiments.benchmarks import bench, report, trace, worker, worker_gm_jax
-from experiments.benchmarks.cases import PARTS, Case, case_name, flops, layer_flops
+from experiments.benchmarks.cases import (
+    PARTS,
+    Case,
+    case_name,
+    flops,
+    layer_flops,
+    network_flops,
+)
 
 
 def test_flops_of_a_tiny_network_by_hand():
@@ -16,6 +23,21 @@ def test_flops_of_a_tiny_network_by_hand():
     assert layer_flops((8, 8, 3), classes=2, width=4, depth=2) == [13824, 4608, 64]
     # 28x28x1 is padded to an output of 32x32: 2 * 9 * 1024 * 1 * 2; 16 * 16 * 2 -> 3
     assert layer_flops((28, 28, 1), classes=3, width=2, depth=1) == [36864, 3072]
+
+
+def test_flops_of_the_other_networks_by_hand():
+    """In multiply-adds of CIFAR-10, VGG11 is known to have 0.15 G, ResNet18 0.56 G."""
+    vgg11, resnet18 = (network_flops(n, (32, 32, 3), 10) for n in ("vgg11", "resnet18"))
+    by_hand = [27 * 64 * 1024, 576 * 128 * 256, 1152 * 256 * 64, 2304 * 256 * 64]
+    by_hand += [2304 * 512 * 16, 4608 * 512 * 16, 4608 * 512 * 4, 4608 * 512 * 4, 512 * 10]
+    assert vgg11 == [2 * n for n in by_hand]
+    stage = lambda i, o, pixels: 9 * i * o * pixels + 3 * 9 * o * o * pixels
+    by_hand = 27 * 64 * 1024 + stage(64, 64, 1024) + 512 * 10
+    for i, o, pixels in ((64, 128, 256), (128, 256, 64), (256, 512, 16)):
+        by_hand += stage(i, o, pixels) + i * o * pixels
+    assert sum(resnet18) == 2 * by_hand
+    assert round(sum(vgg11) / 2e9, 2) == 0.15
+    assert round(sum(resnet18) / 2e9, 2) == 0.56
 
 
 def test_flops_of_each_part_by_hand():
@@ -36,15 +58,15 @@ def test_flops_of_each_part_by_hand():
 def test_real_gradients_are_measured_once_a_shape():
     cases = list(bench.list_cases(bench.Settings(shapes=("mnist",), ipc=(1, 10), batch_real=64)))
     assert [case_name(case) for case in cases] == [
-        "mnist, real gradients",
-        "mnist, ipc 1, synthetic match + gradient",
-        "mnist, ipc 1, inner epoch",
-        "mnist, ipc 1, iteration, 1 outer step",
-        "mnist, ipc 1, evaluation, 20 epochs",
-        "mnist, ipc 10, synthetic match + gradient",
-        "mnist, ipc 10, inner epoch",
-        "mnist, ipc 10, iteration, 2 of 10 outer steps",
-        "mnist, ipc 10, evaluation, 20 epochs",
+        "convnet, mnist, real gradients",
+        "convnet, mnist, ipc 1, synthetic match + gradient",
+        "convnet, mnist, ipc 1, inner epoch",
+        "convnet, mnist, ipc 1, iteration, 1 outer step",
+        "convnet, mnist, ipc 1, evaluation, 20 epochs",
+        "convnet, mnist, ipc 10, synthetic match + gradient",
+        "convnet, mnist, ipc 10, inner epoch",
+        "convnet, mnist, ipc 10, iteration, 2 of 10 outer steps",
+        "convnet, mnist, ipc 10, evaluation, 20 epochs",
     ]
     assert cases[0] == Case("real gradients", "mnist", batch_real=64)
     assert cases[7].inner_epochs == 50  # the paper's at ipc 10
@@ -61,7 +83,7 @@ def test_the_table_shows_medians_and_their_ratio():
         matrix_rate=100e9,
     )
     assert report.row(result) == (
-        *("cifar10", "10", "inner epoch"),
+        *("convnet", "cifar10", "10", "inner epoch"),
         *("2.00 (1.00 to 4.00)", "3.00 (2.50 to 9.00)", "1.50"),  # 3.0 / 2.0
         *("2.50 (2.20 to 2.60)", "1.25"),  # 2.5 / 2.0
         *("512 (200)", "1600 (230)", "900 (231)"),
