@@ -1,9 +1,11 @@
 """The command line that all scripts share: every failure is one line and an exit status."""
 
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gm_jax import checks
@@ -81,6 +83,13 @@ def main(
     except KeyboardInterrupt:
         return _end(name, "interrupted", 130)
     return 0
+
+
+def check_writable(out: Path) -> None:
+    """Raises `UserError` if the file `--out` cannot be written, before hours are spent."""
+    folder = out.parent
+    if out.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(f"--out {out} cannot be written: name a file in a writable folder")
 
 
 def _end(name: str, why: str, status: int) -> int:

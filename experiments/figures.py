@@ -76,7 +76,8 @@ def log_lines(
     """Panels side by side on logarithmic axes: `(x label, y label, points (x, y) by name)` each."""
     figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (x_label, y_label, series) in zip(figure.subplots(1, len(panels)), panels):
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (x_label, y_label, series) in zip(places, panels):
         for name, points in series.items():
             axes.loglog(*zip(*points), label=name, marker=".")
         axes.set_xlabel(x_label)

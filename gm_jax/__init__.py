@@ -11,8 +11,9 @@ The names here are what a script needs.  Every equation stands in the package of
     report/      a run as one HTML file
     cli/         the command line
 
-They are imported when they are first used, from where `__init__.pyi` says: JAX takes a second to
-import, which neither a version nor the command line's help needs.
+Names are imported when they are first used, from where `__init__.pyi` says: JAX takes a second to
+import, which neither a version nor the command line's help needs.  Import a module by its own name,
+as in `from gm_jax.core import distances`.
 """
 
 import lazy_loader

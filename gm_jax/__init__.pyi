@@ -1,4 +1,3 @@
-from . import core, data, evaluation, nn, parallel, storage
 from ._version import __version__
 from .api import condense, explain, finish, iterations
 from .build import build_method, build_network, start_sets
@@ -43,12 +42,9 @@ __all__ = [
     "by_class",
     "condense",
     "conv2d",
-    "core",
-    "data",
     "denormalise",
     "evaluate",
     "evaluate_sets",
-    "evaluation",
     "explain",
     "finish",
     "from_flax",
@@ -60,14 +56,11 @@ __all__ = [
     "load",
     "load_condensed",
     "loss_gradient",
-    "nn",
     "normalise",
     "paper_protocol",
-    "parallel",
     "recipe",
     "save_grid",
     "start_sets",
-    "storage",
     "summarise",
     "test_set",
 ]

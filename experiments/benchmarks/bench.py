@@ -92,7 +92,7 @@ class Settings:
     """File for every single timing, written after each case."""
     quick: bool = False
     """Five minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
-    the ports on the golden vectors of one-channel images alone."""
+    the ports on fewer of the golden vectors."""
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -100,9 +100,7 @@ class Settings:
 
 def resolve(settings: Settings) -> Settings:
     """The settings with all that `--quick` sets; `UserError` if `out` cannot be written."""
-    folder = settings.out.parent
-    if settings.out.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise UserError(f"--out {settings.out} cannot be written: name a file in a writable folder")
+    command.check_writable(settings.out)
     if not settings.quick:
         return settings
     return dataclasses.replace(
@@ -111,7 +109,7 @@ def resolve(settings: Settings) -> Settings:
 
 
 def list_cases(settings: Settings) -> Iterator[Case]:
-    """Every case; the real gradients, which do not depend on ipc, once for each shape."""
+    """Every case; the real gradients, which do not depend on ipc, once a network and shape."""
     for network, shape in itertools.product(settings.networks, settings.shapes):
         if REAL in settings.parts:
             yield Case(REAL, shape, batch_real=settings.batch_real, network=network)

@@ -93,27 +93,27 @@ def case_name(case: Case) -> str:
 
 
 def network_flops(network: str, shape: Shape, classes: int) -> list[int]:
-    """FLOPs of each layer on one image: the convolutions in order, then the dense layer."""
+    """FLOPs of each layer on one image: the first convolution first, the dense layer last."""
     return {
-        "convnet": lambda: layer_flops(shape, classes, WIDTH, DEPTH),
+        "convnet": lambda: convnet_flops(shape, classes, WIDTH, DEPTH),
         "vgg11": lambda: vgg11_flops(shape, classes),
         "resnet18": lambda: resnet18_flops(shape, classes),
     }[network]()
 
 
-def layer_flops(shape: Shape, classes: int, width: int, depth: int) -> list[int]:
-    """Of ConvNet: `depth` convolutions."""
+def convnet_flops(shape: Shape, classes: int, width: int, depth: int) -> list[int]:
+    """FLOPs of ConvNet's layers: `depth` convolutions."""
     return stages_flops(_padded(shape), classes, [(width,)] * depth)
 
 
 def vgg11_flops(shape: Shape, classes: int) -> list[int]:
-    """Of VGG11: eight convolutions, halved after the first, second, fourth, sixth and eighth."""
+    """FLOPs of VGG11's layers: eight convolutions in five stages."""
     stages = [(64,), (128,), (256, 256), (512, 512), (512, 512)]
     return stages_flops(_padded(shape), classes, stages)
 
 
 def stages_flops(shape: Shape, classes: int, stages: Sequence[Sequence[int]]) -> list[int]:
-    """Of 3x3 convolutions of these channels; each stage ends by halving height and width."""
+    """FLOPs of 3x3 convolutions of these channels; a stage ends by halving height and width."""
     (height, across, channel), layers = shape, []
     for stage in stages:
         for features in stage:
@@ -124,7 +124,7 @@ def stages_flops(shape: Shape, classes: int, stages: Sequence[Sequence[int]]) ->
 
 
 def resnet18_flops(shape: Shape, classes: int) -> list[int]:
-    """Of ResNet18: the first convolution, four of each stage, and 1x1 where a stage begins."""
+    """FLOPs of ResNet18's layers: one 3x3 convolution, four in each stage, 1x1 between stages."""
     height, across, channel = shape
     layers = [2 * 9 * height * across * channel * 64]
     channel = 64

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from experiments import command, figures
-from experiments.benchmarks.cases import layer_flops
+from experiments.benchmarks.cases import convnet_flops
 from experiments.benchmarks.chunks import Program, take_turns
 from experiments.benchmarks.compile_time import timed_compilation
 from experiments.benchmarks.worker_gm_jax import noise_set
@@ -28,7 +28,6 @@ from experiments.command import SOME
 from gm_jax.checks import MOST, Count
 from gm_jax.config import Config
 from gm_jax.core import loop
-from gm_jax.errors import UserError
 from gm_jax.storage import files
 
 MODULE = "experiments.benchmarks.growth"
@@ -94,7 +93,7 @@ class Point(NamedTuple):
 
 def flops(size: Size) -> int:
     """The work of an iteration of all sets, as `cases.py` counts it."""
-    layers = layer_flops((size.side, size.side, 1), size.classes, size.width, DEPTH)
+    layers = convnet_flops((size.side, size.side, 1), size.classes, size.width, DEPTH)
     forward, gradient = sum(layers), 3 * sum(layers) - layers[0]
     images = size.classes * size.ipc
     match = size.classes * BATCH_REAL * gradient + images * (gradient + 6 * forward)
@@ -140,8 +139,7 @@ def rows(settings: Settings) -> Iterator[tuple[str, Point]]:
 
 def work(settings: Settings, _: str) -> None:
     """Measures; prints a table of all sizes and one of exponents, and draws both."""
-    if not settings.out.parent.is_dir():
-        raise UserError(f"--out {settings.out}: there is no folder {settings.out.parent}")
+    command.check_writable(settings.out)
     print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
     print("| quantity | value | GFLOP | iteration, s | GFLOP/s | memory, MiB | compile, s |")
     print("|---|---|---|---|---|---|---|", flush=True)

@@ -55,7 +55,7 @@ HEAD = (
     "gm_jax peak, MB",
     "PyTorch peak, MB",
     "tuned peak, MB",
-    "compile, s",
+    "gm_jax compile, s",
     "share of matrix rate",
 )
 
@@ -63,8 +63,8 @@ LEGEND = """\
 Seconds: median (lowest to highest). PyTorch: in the authors' way, and tuned (microbatches,
 torch.compile where it can be used, no data loader, a fused optimiser, an allocator that keeps its
 pages). A ratio above 1: gm_jax is faster.
-Peaks: MB of 10^6 bytes, of the process (in brackets: after imports) on a CPU, of the device
-elsewhere."""
+Peaks: MB of 10^6 bytes, of the process with its compiler (in brackets: after imports) on a CPU, of
+the device elsewhere."""
 
 
 def ratio(theirs: Measured, ours: Measured) -> float:

@@ -40,14 +40,14 @@ class Way(NamedTuple):
         synthetic_gradients: `(net, syn [C, ipc, ch, h, w]) -> gS_c` of each class, differentiable.
         inner_epoch: `(net, optimiser, images, labels, batch, augment)`; the mean loss.
         sgd: `torch.optim.SGD`, or one with other defaults.
-        prepared: what is done to a network before it is used.
+        prepare: what is done to a network before it is used.
     """
 
     real_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
     synthetic_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
     inner_epoch: Callable[[nn.Module, SGD, Tensor, Tensor, int, Augment], Tensor | float]
     sgd: Callable[..., SGD]
-    prepared: Callable[[nn.Module], nn.Module]
+    prepare: Callable[[nn.Module], nn.Module]
 
 
 def _cosine_rows(a: Tensor, b: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def inner_epoch(
     return total / len(images)
 
 
-AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD, prepared=unchanged)
+AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD, prepare=unchanged)
 """One class after another at once, a data loader, an optimiser with its defaults."""
 
 BATCH = 256
@@ -293,10 +293,11 @@ def with_golden_params(net: nn.Module, about: dict, seed: int, dtype: torch.dtyp
     return net
 
 
-def golden_network(about: dict, dtype: torch.dtype) -> nn.Module:
+def golden_network(way: Way, about: dict, dtype: torch.dtype) -> nn.Module:
     """The ConvNet of a golden json about a part of the method."""
     sizes = about["channel"], about["classes"], about["size"], about["net"]["w"]
-    return with_golden_params(NETWORKS["convnet"](*sizes), about, about["params_seed"], dtype)
+    net = way.prepare(NETWORKS["convnet"](*sizes))
+    return with_golden_params(net, about, about["params_seed"], dtype)
 
 
 def check_networks(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
@@ -305,14 +306,15 @@ def check_networks(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) ->
         for channel in (1, 3):
             name = f"{network.__name__}_{channel}ch"
             side = about[name]["size"]
-            net = with_golden_params(network(channel, 10, side), about[name], 4000, dtype)
+            net = way.prepare(network(channel, 10, side))
+            net = with_golden_params(net, about[name], 4000, dtype)
             pixels = np.random.RandomState(4999).standard_normal((4, channel, side, side))
             yield net(torch.from_numpy(pixels).to(dtype)), golden[f"{name}/logits"]
 
 
 def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Real gradients, distances, matching losses, image gradients."""
-    net = way.prepared(golden_network(about, dtype))
+    net = golden_network(way, about, dtype)
     real, syn = golden["real"], golden["syn"].requires_grad_()
     losses = [class_loss(net, images, label) for label, images in enumerate(real)]
     yield torch.stack(losses), golden["real_loss"]
@@ -336,7 +338,7 @@ def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) ->
 
 def check_iteration(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Losses, images and network norms after each outer step."""
-    net = golden_network(about, dtype)
+    net = golden_network(way, about, dtype)
     syn = golden["syn0"].clone().unflatten(0, (about["classes"], about["ipc"])).requires_grad_()
     scheme, distance = SCHEMES[about["scheme"]], DISTANCES[about["metric"]]
     ours: Arrays = {}
@@ -357,7 +359,7 @@ def check_iteration(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -
 
 def check_overfit(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Validation losses and the number of epochs."""
-    net = golden_network(about, dtype)
+    net = golden_network(way, about, dtype)
     syn, syn_labels, val, val_labels = (
         golden[name] for name in ("syn", "syn_labels", "val", "val_labels")
     )
@@ -369,10 +371,10 @@ def check_overfit(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> 
 
 def check_evaluate(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
     """Training losses and test logits."""
-    net = way.prepared(golden_network(about, dtype))
+    net = golden_network(way, about, dtype)
     losses = train_network(way, net, golden["syn"], golden["syn_labels"], about["epochs"])
     yield torch.tensor(losses, dtype=dtype), golden["train_losses"]
-    yield net.forward(golden["test"]), golden["test_logits"]
+    yield net(golden["test"]), golden["test_logits"]
 
 
 CHECKS = {

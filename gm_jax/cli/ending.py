@@ -1,4 +1,4 @@
-"""How a command ends that could not do its work: one line, and an exit status."""
+"""Lines on standard error, the last of which says why a command could not do its work."""
 
 import contextlib
 import sys

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
+from gm_jax.checks import check
 from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Show
 from gm_jax.cli.ending import end
 from gm_jax.config import Config
@@ -81,10 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may hold any byte
     try:
         command = parse(arguments)
-        from gm_jax.cli.work import run  # a second, for which `--help` and mistakes need not wait
+        check(command)
+        from gm_jax.cli.work import (
+            run,
+        )  # takes a second: `--help` and mistakes need not wait for it
 
         return run(command, arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return end(str(error), 2)
     except KeyboardInterrupt:
         return end("interrupted", 130)

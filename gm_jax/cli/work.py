@@ -34,7 +34,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
     """Does the work of a command; returns the exit status.
 
     Args:
-        command: one of `commands`.
+        command: of a class of `gm_jax.cli.commands`.
         arguments: that it was parsed from, for the line that says how to resume.
     """
     try:

@@ -60,7 +60,12 @@ Strips = list[Array]
 
 def saves(h: int, w: int) -> bool:
     """Whether an output of h x w takes at most half the multiplications of the direct sum."""
-    return 2 * REACH**2 * -(-h // TILE) * -(-w // TILE) <= 9 * h * w
+    return 2 * REACH**2 * tiles(h, w) <= 9 * h * w
+
+
+def tiles(h: int, w: int) -> int:
+    """Tiles of an output of h x w."""
+    return -(-h // TILE) * -(-w // TILE)
 
 
 def convolve(

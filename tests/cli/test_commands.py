@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -193,16 +194,36 @@ def test_help_names_every_setting_and_choice(capsys):
     assert all(choice in shown for choice in choices)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["condense", "--ipc", "one"]])
-def test_help_and_mistakes_do_not_wait_for_jax(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], "usage: gm-jax"),
+        (["condense", "--ipc", "one", "--out", "x"], "gm-jax: "),
+        (["condense", "--ipc", "0", "--out", "x"], "gm-jax: --ipc 0"),
+    ],
+)
+def test_help_and_mistakes_do_not_wait_for_jax(arguments, shown):
     """JAX and what stands on it take more than a second to import, the rest a quarter of one."""
     code = (
-        "import sys; from gm_jax.cli.main import main\n"
-        "try: main(sys.argv[1:])\n"
-        "finally: sys.exit('jax' in sys.modules)"
+        "import sys, gm_jax; from gm_jax.cli.main import main; assert gm_jax.__version__\n"
+        "try: print(main(sys.argv[1:]))\n"
+        "except SystemExit: pass\n"
+        "print('jax' in sys.modules)"
     )
     command = [sys.executable, "-c", code, *arguments]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.endswith("False\n")
+    assert (ran.stdout + ran.stderr).startswith(shown) or ran.stderr.startswith(shown)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_help_that_cannot_be_printed_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "gm_jax", "condense", "--help"]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.stderr.startswith("gm-jax: ")
+    assert ran.stderr.count("\n") == 1
+    assert ran.returncode == 2
 
 
 # --- mistakes -------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def multiplications(jaxpr, epochs):
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
+        assert name != "conv_general_dilated"  # all are of our own primitives, which are counted
         shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
         if name == "gm_convolve":  # [G,N,H,W,I], [G,k,l,I,O] -> [G,N,h,w,O]
             total += math.prod(shapes[2]) * math.prod(shapes[1][1:4])

@@ -12,17 +12,17 @@ from experiments.benchmarks.cases import (
     PARTS,
     Case,
     case_name,
+    convnet_flops,
     flops,
-    layer_flops,
     network_flops,
 )
 
 
 def test_flops_of_a_tiny_network_by_hand():
     # 8x8x3 -> 4 channels: 2 * 9 * 64 * 3 * 4; 4x4x4 -> 4: 2 * 9 * 16 * 4 * 4; 2 * 2 * 4 -> 2
-    assert layer_flops((8, 8, 3), classes=2, width=4, depth=2) == [13824, 4608, 64]
+    assert convnet_flops((8, 8, 3), classes=2, width=4, depth=2) == [13824, 4608, 64]
     # 28x28x1 is padded to an output of 32x32: 2 * 9 * 1024 * 1 * 2; 16 * 16 * 2 -> 3
-    assert layer_flops((28, 28, 1), classes=3, width=2, depth=1) == [36864, 3072]
+    assert convnet_flops((28, 28, 1), classes=3, width=2, depth=1) == [36864, 3072]
 
 
 def test_flops_of_the_other_networks_by_hand():
@@ -36,6 +36,13 @@ def test_flops_of_the_other_networks_by_hand():
     for i, o, pixels in ((64, 128, 256), (128, 256, 64), (256, 512, 16)):
         by_hand += stage(i, o, pixels) + i * o * pixels
     assert sum(resnet18) == 2 * by_hand
+    # 28x28x1: VGG11 pads it to 32x32; ResNet18's stages are 28, 14, 7 and 4 pixels wide
+    vgg11_grey, resnet18_grey = (network_flops(n, (28, 28, 1), 10) for n in ("vgg11", "resnet18"))
+    assert vgg11_grey == [2 * 9 * 64 * 1024, *vgg11[1:]]
+    by_hand = 9 * 64 * 784 + stage(64, 64, 784) + 512 * 10
+    for i, o, pixels in ((64, 128, 196), (128, 256, 49), (256, 512, 16)):
+        by_hand += stage(i, o, pixels) + i * o * pixels
+    assert sum(resnet18_grey) == 2 * by_hand
     assert round(sum(vgg11) / 2e9, 2) == 0.15
     assert round(sum(resnet18) / 2e9, 2) == 0.56
 

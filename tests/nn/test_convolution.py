@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from gm_jax.nn import winograd
-from gm_jax.nn.convolution import FORMS, conv2d
+from gm_jax.nn.convolution import FORMS, _suits_winograd, conv2d
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -63,6 +63,7 @@ SHAPES = {  # height, width, in, out, kernel height and width, padding
     "few output channels": (5, 6, 16, 2, 3, 3, (2, 1)),
     "1x1": (6, 6, 2, 3, 1, 1, (0, 0)),
     "1x1, padded unevenly": (4, 4, 2, 3, 1, 1, (1, 2)),
+    "image no larger than the kernel": (2, 3, 16, 17, 3, 3, (1, 1)),
     "whole tiles of 4": (8, 4, 16, 16, 3, 3, (1, 1)),
     "tiles cut off": (7, 6, 16, 17, 3, 3, (1, 1)),
     "tiles, padded by 2 and 0": (6, 6, 17, 16, 3, 3, (2, 0)),
@@ -152,6 +153,14 @@ def test_when_tiles_save_half():
     assert not winograd.saves(5, 5)
     assert winograd.saves(3, 3)
     assert not winograd.saves(2, 2)
+
+
+def test_tiles_are_for_more_images_where_there_are_more_channels():
+    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, 16 and 64 images of one tile."""
+    assert _suits_winograd(16, (3, 3, 128, 128), 16, 16)
+    assert not _suits_winograd(16, (3, 3, 512, 512), 4, 4)  # 16 * 4096 < 512 * 512
+    assert _suits_winograd(64, (3, 3, 512, 512), 4, 4)
+    assert not _suits_winograd(16, (5, 5, 128, 128), 16, 16)
 
 
 def test_tiles_round_little_in_float32():
