@@ -83,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = parse(arguments)
         check(command)
-        from gm_jax.cli.work import (
-            run,
-        )  # takes a second: `--help` and mistakes need not wait for it
+        # JAX takes a second to import, for which `--help` and mistakes need not wait
+        from gm_jax.cli.work import run
 
         return run(command, arguments)
     except (UserError, OSError) as error:

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import submitit  # noqa: F401  # sets up logging anew, and closes pytest's capture if a test does it
 from command_line import gm_jax
 from PIL import Image
 

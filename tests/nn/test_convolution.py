@@ -156,7 +156,7 @@ def test_when_tiles_save_half():
 
 
 def test_tiles_are_for_more_images_where_there_are_more_channels():
-    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, 16 and 64 images of one tile."""
+    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, 16 and 64 images of a tile."""
     assert _suits_winograd(16, (3, 3, 128, 128), 16, 16)
     assert not _suits_winograd(16, (3, 3, 512, 512), 4, 4)  # 16 * 4096 < 512 * 512
     assert _suits_winograd(64, (3, 3, 512, 512), 4, 4)
