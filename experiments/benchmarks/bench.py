@@ -182,7 +182,8 @@ def measure(case: Case, repeats: int, rate_before: float, rate: Ask) -> tuple[Re
 
 def save(settings: Settings, about: dict[str, Any], results: Sequence[Result]) -> None:
     """Everything measured so far, written atomically."""
-    held = dataclasses.asdict(settings) | {"out": str(settings.out)}
+    held = dataclasses.asdict(settings)
+    del held["out"]  # where the file was first written says nothing about what was measured
     found = [dataclasses.asdict(result) for result in results]
     try:
         write_json(settings.out, {"settings": held, "machine": about, "results": found})

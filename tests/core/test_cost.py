@@ -1,4 +1,4 @@
-"""What an iteration computes, reckoned in convolutions, beside what the method needs."""
+"""The convolutions that an iteration computes, compared with those that the method needs."""
 
 import dataclasses
 import math
