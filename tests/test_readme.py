@@ -11,6 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 import gm_jax
+from experiments import overview
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +56,13 @@ def test_the_readmes_distance(tmp_path, monkeypatch):
     ours = gm_jax.condense(config, data, load_variant("my_research:with_manhattan"))
     assert not np.allclose(ours.images, gm_jax.condense(config, data).images, atol=1e-3)
     monkeypatch.delitem(sys.modules, "my_research")
+
+
+def test_the_results_open_with_the_tables_of_recipes():
+    """Line by line what `experiments.overview` makes of the tables that are kept beside it."""
+    tables = sorted((ROOT / "docs/results").glob("recipes_*_ipc*.csv"))
+    page = (ROOT / "docs/results/README.md").read_text()
+    assert page.split("\n## ")[0].endswith(overview.overview(tables))
 
 
 @pytest.mark.slow

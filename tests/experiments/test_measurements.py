@@ -11,6 +11,7 @@ from experiments.benchmarks import (
     compile_time,
     growth,
     levers,
+    limit,
     signals,
 )
 from gm_jax.cli import main as cli
@@ -76,6 +77,7 @@ def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeyp
         (chunks.main, ["--numbers", "0"]),
         (chunks.main, ["--dataset", "mnist6k"]),
         (accelerator.main, ["--skip", "nonsense"]),
+        (limit.main, ["--shape", "mnist6"]),
         (growth.main, ["--quantities", "height"]),
         (growth.main, ["--out", "no-folder/growth.png"]),
     ],
@@ -111,6 +113,27 @@ def test_growth_prints_rows_and_exponents_and_draws(capsys, monkeypatch, tmp_pat
     assert starts[1:3] == [["| sets", "1"], ["| sets", "2"]]
     assert starts[-1] == ["| sets", "1.00"]  # twice the sets, twice the work
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_limit_is_the_products_and_the_rest(capsys):
+    """Their seconds add up to the whole; the products are a quarter of the direct sum's FLOPs.
+
+    Per image 2 * 36 tiles * 128^2 and three directions: 16 tiles of convolution 2, 4 of 3.
+    """
+    assert limit.main("--batch-real 2 --repeats 1".split()) == 0
+    rows = rows_of(capsys.readouterr().out)
+    whole, *products, total, rest = rows
+    assert [row[0] for row in (whole, total, rest)] == [
+        "real gradients",
+        "these products",
+        "the rest",
+    ]
+    assert len(products) == 6
+    settings = limit.Settings(batch_real=2, repeats=1)
+    whole, *products, total, rest = limit.measure(settings)
+    assert total.flops == 3 * 20 * 2 * 36 * 20 * 128**2
+    assert total.seconds + rest.seconds == pytest.approx(whole.seconds)
 
 
 @pytest.mark.slow

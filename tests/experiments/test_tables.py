@@ -16,6 +16,7 @@ from experiments import (
     figure_gradient_gap,
     figure_step_rules,
     launch,
+    overview,
     recipes,
     rivals,
     sweep,
@@ -25,6 +26,7 @@ from experiments import (
     table4_cross_architecture,
     table5_signals,
 )
+from gm_jax.cli import main as cli
 from gm_jax.config import Config
 from gm_jax.core.distances import DISTANCES
 from gm_jax.errors import StoppedError, UserError
@@ -228,6 +230,30 @@ def test_the_table_rounds_what_the_csv_holds(tmp_path):
     (row,) = rows_of(tmp_path / "a.csv")
     assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
     assert row["scheme"] == "multi-level"
+
+
+def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_path, capsys):
+    """Sets' means 69, 70, 71: population deviation (2/3)^(1/2), error of the mean 3^(-1/2)."""
+    config = Config(dataset="fashion_mnist", ipc=1, iterations=57, seeds=3)
+    accuracies = np.array([[0.69, 0.69], [0.69, 0.71], [0.71, 0.71]])
+    found = sweep.Found("dc", "3 minutes", "convnet", accuracies, config, 300, 1.0, 2.0)
+    alone = found._replace(row="best", accuracies=accuracies[:1])
+    sweep.write_csv(tmp_path / "a.csv", [found, alone])
+    assert overview.main([str(tmp_path / "a.csv")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    name, about = "fashion_mnist, ipc 1", "3 | 57"
+    assert shown[2] == f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | {about} | 70.5 ± 0.6 |"
+    assert shown[3] == f"| {name} | best | 69.0 | 1 x 2 | {about} |  |"
+    for line in (line.strip() for line in shown if line.startswith("    gm-jax")):
+        cli.parse(line.split()[1:])
+
+
+@pytest.mark.parametrize("text", ["", "row,column\ndc,\n", "row,column\nwithout,3 minutes\n"])
+def test_what_is_no_table_of_recipes_is_refused_by_name(text, tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    assert overview.main([str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
 
 
 def test_differences_are_of_pairs_of_sets():
