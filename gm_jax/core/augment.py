@@ -104,14 +104,15 @@ def rotate(x: Image, angle: Number) -> Image:
     i, j = _from_centre(h)[:, None], _from_centre(w)[None]
     row = jnp.cos(angle) * i + jnp.sin(angle) * j + (h - 1) / 2
     col = jnp.cos(angle) * j - jnp.sin(angle) * i + (w - 1) / 2
-    out = jnp.zeros_like(x)
-    for k in (jnp.floor(row), jnp.floor(row) + 1):
-        for l in (jnp.floor(col), jnp.floor(col) + 1):
-            inside = (k >= 0) & (k < h) & (l >= 0) & (l < w)
-            weight = jnp.where(inside, _hat(row - k) * _hat(col - l), 0)
-            neighbour = x[jnp.clip(k, 0, h - 1).astype(int), jnp.clip(l, 0, w - 1).astype(int)]
-            out = out + weight[..., None] * neighbour
-    return out
+
+    def neighbour(below, right):
+        k, l = jnp.floor(row) + below, jnp.floor(col) + right
+        inside = (k >= 0) & (k < h) & (l >= 0) & (l < w)
+        weight = jnp.where(inside, _hat(row - k) * _hat(col - l), 0)
+        pixels = x[jnp.clip(k, 0, h - 1).astype(int), jnp.clip(l, 0, w - 1).astype(int)]
+        return weight[..., None] * pixels
+
+    return jnp.sum(jax.vmap(neighbour)(jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1])), 0)
 
 
 def _reach(size: int) -> int:
@@ -142,39 +143,41 @@ def _box(
 # --- drawing --------------------------------------------------------------------------------------
 
 
+NUMBERS = 3
+"""Uniform numbers that an operation is given to make its parameters of."""
+
+
 class Operation(NamedTuple):
     """An operation and the law of its parameters.
 
     Attributes:
-        draw: `(key, height, width) -> parameters`, a tuple of scalars.
+        law: `(u [NUMBERS], height, width) -> parameters`, a tuple of scalars, of independent
+            numbers u that are uniform in [0, 1).
         apply: `(x [h, w, channel], *parameters) -> [h, w, channel]`.
         channels: with fewer of them it would do nothing, and is refused.
     """
 
-    draw: Callable[[Key[Array, ""], int, int], tuple[Array, ...]]
+    law: Callable[[Float[Array, " numbers"], int, int], tuple[Array, ...]]
     apply: Callable[..., Image]
     channels: int = 1
 
 
 def _uniform(count: int, low: float = 0.0, high: float = 1.0) -> Callable:
-    def draw(key, h, w):
-        return tuple(jax.random.uniform(key, (count,), minval=low, maxval=high))
-
-    return draw
+    return lambda u, h, w: tuple(low + (high - low) * u[:count])
 
 
 def _pixel(bounds: Callable[[int], tuple[int, int]]) -> Callable:
     """A row and a column, each from the lower to below the upper bound of its size."""
-
-    def draw(key, h, w):
-        keys = jax.random.split(key)
-        return tuple(jax.random.randint(k, (), *bounds(size)) for k, size in zip(keys, (h, w)))
-
-    return draw
+    return lambda u, h, w: tuple(_whole(u[k], *bounds(size)) for k, size in enumerate((h, w)))
 
 
-def _coin(key: Key[Array, ""], h: int, w: int) -> tuple[Bool[Array, ""]]:
-    return (jax.random.bernoulli(key),)
+def _coin(u: Float[Array, " numbers"], h: int, w: int) -> tuple[Bool[Array, ""]]:
+    return (u[0] < 0.5,)
+
+
+def _whole(u: Number, low: int, high: int) -> Whole:
+    """The whole number from low to below high that u stands for, each with equal chance."""
+    return low + jnp.floor(u * (high - low)).astype(int)
 
 
 OPERATIONS = {
@@ -260,11 +263,11 @@ def siamese(plan: Plan) -> Augment:
             `color` is allowed, since brightness and contrast are not the identity there.
     """
 
-    def shared(operation, key, x):
-        parameters = operation.draw(key, *x.shape[1:3])
+    def shared(operation, u, x):
+        parameters = operation.law(u[0], *x.shape[1:3])
         return jax.vmap(lambda image: operation.apply(image, *parameters))(x)
 
-    return _augment(plan, shared)
+    return _augment(plan, shared, lambda x: 1)
 
 
 def per_image(plan: Plan) -> Augment:
@@ -274,27 +277,33 @@ def per_image(plan: Plan) -> Augment:
         UserError: as `siamese`.
     """
 
-    def each(operation, key, x):
-        draw = lambda key: operation.draw(key, *x.shape[1:3])
-        parameters = jax.vmap(draw)(jax.random.split(key, len(x)))
+    def each(operation, u, x):
+        parameters = jax.vmap(lambda u: operation.law(u, *x.shape[1:3]))(u)
         return jax.vmap(operation.apply)(x, *parameters)
 
-    return _augment(plan, each)
+    return _augment(plan, each, len)
 
 
-def _augment(plan: Plan, of_batch: Callable) -> Augment:
+def _augment(plan: Plan, of_batch: Callable, draws: Callable[[Array], int]) -> Augment:
+    """Stage after stage, `of_batch(operation, u [draws(x), NUMBERS], x)` of the one that is chosen.
+
+    All numbers of a call are drawn at once: a generator for each parameter was half of what there
+    was to compile.
+    """
+
     def branch(operation):
-        return lambda key, x: of_batch(operation, key, x).astype(x.dtype)
+        return lambda u, x: of_batch(operation, u, x).astype(x.dtype)
 
     def augment(key, x):
         for operation in (operation for stage in plan for operation in stage):
             if x.shape[-1] < operation.channels:
                 name = operation.apply.__name__
                 raise UserError(f"{name} does nothing to images of one channel: leave it out")
-        for stage_key, stage in zip(jax.random.split(key, len(plan)), plan):
-            choice_key, draw_key = jax.random.split(stage_key)
-            choice = jax.random.randint(choice_key, (), 0, len(stage))
-            x = jax.lax.switch(choice, [branch(operation) for operation in stage], draw_key, x)
+        drawn = jax.random.uniform(key, (len(plan), 1 + draws(x) * NUMBERS))
+        for of_stage, stage in zip(drawn, plan):
+            choice = _whole(of_stage[0], 0, len(stage))
+            u = of_stage[1:].reshape(-1, NUMBERS)
+            x = jax.lax.switch(choice, [branch(operation) for operation in stage], u, x)
         return x
 
     return augment
@@ -352,10 +361,9 @@ def cutmix(
         probability: 0 to 1.
     """
     n, h, w, _ = x.shape
-    happens, lam, row, col, order = jax.random.split(key, 5)
-    centre = jax.random.randint(row, (), 0, h), jax.random.randint(col, (), 0, w)
-    mask = cutmix_box(jax.random.uniform(lam), *centre, h, w)
-    mask = mask & jax.random.bernoulli(happens, probability)
+    numbers, order = jax.random.split(key)
+    happens, lam, row, col = jax.random.uniform(numbers, (4,))
+    mask = cutmix_box(lam, _whole(row, 0, h), _whole(col, 0, w), h, w) & (happens < probability)
     partner = jax.random.permutation(order, n)
     ratio = 1 - jnp.mean(mask.astype(x.dtype))
     return Mixed(jnp.where(mask[None], x[partner], x), y, y[partner], ratio)

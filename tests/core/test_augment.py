@@ -10,7 +10,7 @@ import pytest
 from golden_files import BEYOND, images, torch_images
 
 from gm_jax.core import augment
-from gm_jax.core.augment import OPERATIONS, Operation, cutmix, cutmix_box, dsa, idc
+from gm_jax.core.augment import NUMBERS, OPERATIONS, Operation, cutmix, cutmix_box, dsa, idc
 from gm_jax.core.signals import cross_entropy
 from gm_jax.errors import UserError
 from gm_jax.published_settings import DSA_STRATEGIES, IDC_EVALUATION, IDC_MATCHING
@@ -73,7 +73,7 @@ def given_parameters(plan, parameters):
 
     def fixed(operation):
         given = parameters[operation.apply.__name__]
-        return operation._replace(draw=lambda key, h, w: given)
+        return operation._replace(law=lambda u, h, w: given)
 
     return tuple(tuple(fixed(operation) for operation in stage) for stage in plan)
 
@@ -195,8 +195,8 @@ def test_ranges(size):
 
     @jax.jit
     def draw_all(key):
-        draw = lambda key: {name: o.draw(key, size, size) for name, o in OPERATIONS.items()}
-        return jax.vmap(draw)(jax.random.split(key, 4000))
+        law = lambda u: {name: o.law(u, size, size) for name, o in OPERATIONS.items()}
+        return jax.vmap(law)(jax.random.uniform(key, (4000, NUMBERS)))
 
     drawn = draw_all(KEY)
     reach, high = {28: (4, 28), 9: (1, 8)}[size]
@@ -218,16 +218,16 @@ def test_ranges(size):
 
 def test_parameters_of_an_operation_are_independent():
     """|correlation| of 4000 pairs has standard deviation 0.016: below 5 of them."""
-    keys = jax.random.split(KEY, 4000)
+    numbers = jax.random.uniform(KEY, (4000, NUMBERS))
     for name in ("color", "crop", "cutout", "scale"):
-        drawn = jax.vmap(lambda key, draw=OPERATIONS[name].draw: draw(key, 28, 28))(keys)
+        drawn = jax.vmap(lambda u, law=OPERATIONS[name].law: law(u, 28, 28))(numbers)
         off_diagonal = np.corrcoef(np.stack(drawn)) - np.eye(len(drawn))
         assert np.abs(off_diagonal).max() < 0.08, name
 
 
 def number(k):
     """An operation that makes an image k everywhere."""
-    return Operation(lambda key, h, w: (), lambda x: jnp.full_like(x, k))
+    return Operation(lambda u, h, w: (), lambda x: jnp.full_like(x, k))
 
 
 def numbered(plan):
