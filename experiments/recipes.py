@@ -25,7 +25,7 @@ from experiments.sweep import (
     Scale,
     accuracy_table,
     check_cell,
-    difference_table,
+    difference_tables,
     resolve,
     run,
     save,
@@ -105,8 +105,9 @@ def make(scale: Settings, command: str) -> None:
     found = run(cells(scale, seconds), scale)
     title = "Parts of best" if scale.ablate else "Recipes at equal minutes"
     base = "best" if scale.ablate else "paper"
-    tables = [accuracy_table("recipe", found, lambda one: one.column)]
-    tables += [difference_table(base, found)] if base in seconds else []
+    column_of = lambda one: one.column
+    tables = [accuracy_table("recipe", found, column_of)]
+    tables += difference_tables(base, found, column_of)
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
     save(Page(NAME, title, command, cells_are), tables, found, scale)
     with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:

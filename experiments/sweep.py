@@ -400,9 +400,9 @@ def difference(found: Found, base: Found) -> str:
     """`+0.4 ± 0.2 (5)`: mean over pairs of sets of one seed, and its standard error; in percent.
 
     A set's accuracy is the mean over its networks.  One pair has no standard error; where a set
-    diverged, or the numbers of sets differ, there are no pairs.
+    diverged, or the sets are of other seeds or images, there are no pairs.
     """
-    if not _complete(found) or not _complete(base) or len(found.accuracies) != len(base.accuracies):
+    if not _complete(found) or not _complete(base) or _sets(found) != _sets(base):
         return "no pairs"
     pairs = 100 * (found.accuracies.mean(1) - base.accuracies.mean(1))
     error = f" ± {pairs.std(ddof=1) / len(pairs) ** 0.5:.1f}" if len(pairs) > 1 else ""
@@ -414,21 +414,31 @@ def _complete(found: Found) -> bool:
     return found.config is not None and len(found.accuracies) == len(list_sets(found.config))
 
 
-def difference_table(base: str, found: Sequence[Found]) -> Table:
-    """Differences in pairs, by row and column.
+def _sets(found: Found) -> tuple[Any, ...]:
+    """What makes sets pairs: the images that they are of, and their seeds."""
+    config = found.config
+    assert config is not None
+    return config.dataset, config.image_size, config.ipc, config.seed, len(found.accuracies)
+
+
+def difference_tables(
+    base: str, found: Sequence[Found], column_of: Callable[[Found], str]
+) -> list[Table]:
+    """Differences in pairs, by row and column: one table, or none without the base.
 
     Args:
         base: the row that the others are compared with, column by column.
         found: the cells.
+        column_of: a cell's column.
     """
-    bases = {one.column: one for one in found if one.row == base}
+    bases = {column_of(one): one for one in found if one.row == base}
     columns = list(bases)
     rows: dict[str, dict[str, str]] = {}
     for one in found:
-        if one.row != base and one.column in bases:
-            rows.setdefault(one.row, {})[one.column] = difference(one, bases[one.column])
+        if one.row != base and column_of(one) in bases:
+            rows.setdefault(one.row, {})[column_of(one)] = difference(one, bases[column_of(one)])
     lines = [[row, *(of.get(column, "") for column in columns)] for row, of in rows.items()]
-    return Table([f"less {base}, in pairs ± standard error", *columns], lines)
+    return [Table([f"less {base}, in pairs ± standard error", *columns], lines)] if lines else []
 
 
 def write_csv(path: Path, found: Sequence[Found]) -> None:

@@ -2,6 +2,7 @@
 
     python -m experiments.table2_distances --smoke
     python -m experiments.table2_distances --ipc 1 --out results/distances
+    python -m experiments.table2_distances --ipc 1 --distances cosine l2 cosine+l2 --iterations 60
     python -m experiments.table2_distances --variants my_research:with_manhattan --runs runs/own
 
 The paper's ablation of its distance (arXiv 2208.00311); its values could not be obtained, so none
@@ -14,15 +15,16 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
-from experiments import table
+from experiments import command, table
 from experiments.sweep import (
     Cell,
     Page,
     Scale,
     accuracy_table,
     config,
+    difference_tables,
     read_run,
     resolve,
     run,
@@ -37,6 +39,8 @@ NAME = "table2_distances"
 class Settings(Scale):
     """The size of every condensation and evaluation, and further rows."""
 
+    distances: Annotated[tuple[DistanceName, ...], command.SOME] = get_args(DistanceName)
+    """Rows of the table."""
     variants: tuple[str, ...] = ()
     """Changes of the method, MODULE:FUNCTION, as `gm-jax condense --variant` knows them."""
     runs: tuple[Path, ...] = ()
@@ -45,17 +49,19 @@ class Settings(Scale):
 
 def cells(scale: Settings) -> list[Cell]:
     """A row for each distance and variant."""
-    rows = [Cell(name, "", config(scale, distance=name)) for name in get_args(DistanceName)]
+    rows = [Cell(name, "", config(scale, distance=name)) for name in scale.distances]
     return rows + [Cell(name, "", config(scale), variant=name) for name in scale.variants]
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes table2_distances.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     of_runs = [found for folder in scale.runs for found in read_run(folder)]
     found = run(cells(scale), scale) + of_runs
-    rows = accuracy_table("distance", found, lambda one: "accuracy")
-    save(Page(NAME, "Distances between gradients", command), [rows], found, scale)
+    column_of = lambda one: "accuracy"
+    tables = [accuracy_table("distance", found, column_of)]
+    tables += difference_tables("cosine+l2", found, column_of)
+    save(Page(NAME, "Distances between gradients", typed), tables, found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from experiments.sweep import (
     accuracy_table,
     check_cell,
     config,
-    difference_table,
+    difference_tables,
     resolve,
     run,
     save,
@@ -95,10 +95,9 @@ def make(scale: Settings, command: str) -> None:
     found = run(cells + at_equal_minutes(cells, seconds), scale)
     again = [one for one in found if one.row == GRADIENT]
     found += [one._replace(column=f"{one.column}, equal minutes") for one in again]
-    tables = [
-        accuracy_table("signal", found, lambda one: one.column),
-        difference_table(GRADIENT, found),
-    ]
+    column_of = lambda one: one.column
+    tables = [accuracy_table("signal", found, column_of)]
+    tables += difference_tables(GRADIENT, found, column_of)
     cells_are = f"the gradient's iterations: {scale.iterations}"
     save(Page(NAME, "Signals", command, cells_are), tables, found, scale)
 

@@ -267,9 +267,12 @@ def test_differences_are_of_pairs_of_sets():
     other = found("other", [[0.63, 0.63], [0.52, 0.5]])
     lost = found("lost", [[0.63, 0.63]])
     assert sweep.difference(other, base) == "+2.0 ± 1.0 (2)"
-    table = sweep.difference_table("base", [base, other, lost])
+    (table,) = sweep.difference_tables("base", [base, other, lost], lambda one: one.column)
     assert table.rows == [["other", "+2.0 ± 1.0 (2)"], ["lost", "no pairs"]]
     assert sweep.difference(lost, found("another", [[0.5, 0.5]])) == "no pairs"  # of which seeds?
+    seeds = other._replace(config=Config(seeds=2, seed=2))
+    assert sweep.difference(seeds, base) == "no pairs"
+    assert sweep.difference_tables("another", [base, other], lambda one: one.column) == []
 
 
 def test_signals_at_equal_minutes_take_as_long_as_the_gradient():
