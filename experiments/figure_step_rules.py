@@ -28,6 +28,7 @@ from experiments.sweep import (
     accuracy_table,
     cell_folder,
     config,
+    difference_tables,
     load_once,
     resolve,
     run,
@@ -116,7 +117,10 @@ def _write(
     with files.atomic(path.with_suffix(".png")) as draft:
         shown = {rule: (o.inner_epochs[:, :-1], o.loss) for rule, o in observed.items()}
         panels(draft, "outer step", ("inner epochs", "loss on test images"), shown)
-    rows = accuracy_table("step rule", found, lambda one: "accuracy").markdown
+    column_of = lambda one: "accuracy"
+    tables = [accuracy_table("step rule", found, column_of)]
+    tables += difference_tables("fixed", found, column_of)
+    shown_tables = "\n\n".join(t.markdown for t in tables)
     costs = "\n".join(
         f"- {one.row}: {one.inner_epochs:.1f} inner epochs in an iteration, {one.seconds:.0f} s"
         for one in found
@@ -125,10 +129,10 @@ def _write(
         f"ipc {scale.ipc}, {scale.iterations} iterations, {scale.batch_real} real images of each "
         f"class; the figure is of {scale.networks} networks."
     )
-    page = f"# Step rules\n\n{rows}\n\n{costs}\n\n{caption}\n\n    {command}\n"
+    page = f"# Step rules\n\n{shown_tables}\n\n{costs}\n\n{caption}\n\n    {command}\n"
     with files.atomic(path.with_suffix(".md")) as draft:
         draft.write_text(page)
-    print(f"{rows}\n{path}.md, .csv, .png")
+    print(f"{shown_tables}\n{path}.md, .csv, .png")
 
 
 def _write_csv(path: Path, observed: dict[str, Observed]) -> None:

@@ -4,6 +4,7 @@
 
 Reads the tables that `experiments.recipes` wrote, and prints one in Markdown: a line for each
 cell, beside what was published for full settings, and the commands that make the cell.
+`experiments.recipes` calls its table recipes.csv: copy it to a name that says what it is of.
 """
 
 import csv
@@ -11,7 +12,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, NamedTuple, get_args
 
 import tyro
 
@@ -41,55 +42,90 @@ def overview(tables: Sequence[Path]) -> str:
         UserError: a file is not a table of recipes.
     """
     cells = [cell for path in tables for cell in _read(path)]
-    head = ["images", "method", "test accuracy, %", "sets x networks", "minutes", "iterations"]
-    rows = [_row(cell) for cell in cells]
+    head = ["images", "method", "test accuracy, %", "sets x networks", "epochs"]
+    head += ["minutes", "iterations", "published, %"]
     commands = "\n".join(f"    {line}" for cell in cells for line in _commands(cell))
-    return f"{Table([*head, 'published, %'], rows).markdown}\n\n{commands}\n"
+    return f"{Table(head, [_row(cell) for cell in cells]).markdown}\n\n{commands}\n"
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+class Result(NamedTuple):
+    """A line of a table of recipes.
+
+    Attributes:
+        recipe, dataset, ipc, minutes, iterations, seeds: what was condensed.
+        mean: test accuracy in percent.
+        error: the standard error of the mean over sets; `None` for fewer than two sets.
+        sets: that did not diverge.
+        networks: trained on each, for so many `epochs`.
+    """
+
+    recipe: str
+    dataset: str
+    ipc: int
+    minutes: str
+    iterations: int
+    seeds: int
+    mean: float
+    error: float | None
+    sets: int
+    networks: int
+    epochs: int
+
+
+def _read(path: Path) -> list[Result]:
     try:
         with path.open(newline="") as file:
-            cells = list(csv.DictReader(file))
+            found = [_result(line) for line in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a table: {error}") from error
-    if not cells or not all(_of_recipe(cell) for cell in cells):
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: must be a table of experiments.recipes") from error
+    if not found or not all(one.recipe in get_args(RecipeName) for one in found):
         raise UserError(f"{path}: must be a table of experiments.recipes")
-    return cells
+    return found
 
 
-def _of_recipe(cell: dict[str, str]) -> bool:
-    minutes = (cell.get("column") or "").endswith(" minutes")
-    return minutes and cell.get("row") in get_args(RecipeName)
+def _result(line: dict[str, str]) -> Result:
+    """Of sets' population deviation s, the standard error of their mean is s / sqrt(n - 1)."""
+    sets = int(line["sets"])
+    return Result(
+        recipe=line["row"],
+        dataset=line["dataset"],
+        ipc=int(line["ipc"]),
+        minutes=line["column"].removesuffix(" minutes"),
+        iterations=int(line["iterations"]),
+        seeds=int(line["seeds"]),
+        mean=float(line["mean"]),
+        error=float(line["std_sets"]) / (sets - 1) ** 0.5 if sets > 1 else None,
+        sets=sets,
+        networks=int(line["networks"]),
+        epochs=int(line["epochs"]),
+    )
 
 
-def _row(cell: dict[str, str]) -> list[str]:
-    known = published(cell["dataset"], int(cell["ipc"]))
+def _row(of: Result) -> list[str]:
+    accuracy = f"{of.mean:.1f}" if of.error is None else f"{of.mean:.1f} ± {of.error:.1f}"
+    sets = str(of.sets) if of.sets == of.seeds else f"{of.sets} of {of.seeds}"
     return [
-        f"{cell['dataset']}, ipc {cell['ipc']}",
-        cell["row"],
-        _accuracy(cell),
-        f"{cell['sets']} x {cell['networks']}",
-        cell["column"].removesuffix(" minutes"),
-        cell["iterations"],
-        known.get(PUBLISHED_AS.get(cell["row"], ""), ""),
+        f"{of.dataset}, ipc {of.ipc}",
+        of.recipe,
+        accuracy if of.sets else "diverged",
+        f"{sets} x {of.networks}",
+        str(of.epochs),
+        of.minutes,
+        str(of.iterations),
+        published(of.dataset, of.ipc).get(PUBLISHED_AS.get(of.recipe, ""), ""),
     ]
 
 
-def _accuracy(cell: dict[str, str]) -> str:
-    """Mean and standard error over sets, from their population deviation: s / sqrt(n - 1)."""
-    mean, sets = float(cell["mean"]), int(cell["sets"])
-    if sets < 2:
-        return f"{mean:.1f}" if sets else "diverged"
-    return f"{mean:.1f} ± {float(cell['std_sets']) / (sets - 1) ** 0.5:.1f}"
-
-
-def _commands(cell: dict[str, str]) -> list[str]:
-    run = f"runs/{cell['dataset']}-{cell['row']}-ipc{cell['ipc']}"
-    condense = f"--recipe {cell['row']} --dataset {cell['dataset']} --ipc {cell['ipc']}"
-    size = f"--iterations {cell['iterations']} --seeds {cell['seeds']}"
-    evaluate = f"--count {cell['networks']} --epochs {cell['epochs']} --skip-random-real"
-    return [f"gm-jax condense {condense} {size} --out {run}", f"gm-jax evaluate {run} {evaluate}"]
+def _commands(of: Result) -> list[str]:
+    run = f"runs/{of.dataset}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
+    condense = f"gm-jax condense --recipe {of.recipe} --dataset {of.dataset} --ipc {of.ipc}"
+    lines = [f"{condense} --iterations {of.iterations} --seeds {of.seeds} --out {run}"]
+    if of.sets:
+        networks = f"--count {of.networks} --epochs {of.epochs} --skip-random-real"
+        lines.append(f"gm-jax evaluate {run} {networks}")
+    return lines
 
 
 def make(settings: Settings, typed: str) -> None:

@@ -400,9 +400,10 @@ def difference(found: Found, base: Found) -> str:
     """`+0.4 ± 0.2 (5)`: mean over pairs of sets of one seed, and its standard error; in percent.
 
     A set's accuracy is the mean over its networks.  One pair has no standard error; where a set
-    diverged, or the sets are of other seeds or images, there are no pairs.
+    diverged, or the sets are of other seeds or images, or were evaluated by another network or for
+    other epochs, there are no pairs.
     """
-    if not _complete(found) or not _complete(base) or _sets(found) != _sets(base):
+    if not _complete(found) or not _complete(base) or _comparable(found) != _comparable(base):
         return "no pairs"
     pairs = 100 * (found.accuracies.mean(1) - base.accuracies.mean(1))
     error = f" ± {pairs.std(ddof=1) / len(pairs) ** 0.5:.1f}" if len(pairs) > 1 else ""
@@ -411,14 +412,15 @@ def difference(found: Found, base: Found) -> str:
 
 def _complete(found: Found) -> bool:
     """Whether no set diverged."""
-    return found.config is not None and len(found.accuracies) == len(list_sets(found.config))
+    return found.config is not None and len(found.accuracies) == found.config.seeds
 
 
-def _sets(found: Found) -> tuple[Any, ...]:
-    """What makes sets pairs: the images that they are of, and their seeds."""
+def _comparable(found: Found) -> tuple[Any, ...]:
+    """What must be equal in pairs of sets: images, seeds, and how they were evaluated."""
     config = found.config
     assert config is not None
-    return config.dataset, config.image_size, config.ipc, config.seed, len(found.accuracies)
+    sets = config.dataset, config.image_size, config.ipc, config.seed, config.seeds
+    return *sets, found.network, found.epochs
 
 
 def difference_tables(

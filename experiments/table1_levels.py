@@ -5,8 +5,9 @@
     python -m experiments.table1_levels --ipc 1 --schemes intra multi-level --iterations 60
 
 Table 1 of the paper (arXiv 2208.00311) compares the same schemes; its values could not be obtained,
-so none are shown.  One setting at a time differs from the paper's; the last row is the DC baseline
-(arXiv 2006.05929), which matches single classes by the angle alone.
+so none are shown.  One setting at a time differs from the paper's; the last row is DC (arXiv
+2006.05929), which matches single classes by the angle alone.  With multi-level among the rows, the
+others' differences from it are shown, in pairs of sets.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from experiments.sweep import (
 
 NAME = "table1_levels"
 
-SchemeName = Literal["intra", "inter", "interleaved", "multi-level"]
+PaperScheme = Literal["intra", "inter", "interleaved", "multi-level"]
 """Those that the paper compares."""
 
 
@@ -37,12 +38,12 @@ SchemeName = Literal["intra", "inter", "interleaved", "multi-level"]
 class Settings(Scale):
     """The size of every condensation and evaluation, and the rows."""
 
-    schemes: Annotated[tuple[SchemeName, ...], command.SOME] = get_args(SchemeName)
-    """Rows of the table, besides the baseline."""
+    schemes: Annotated[tuple[PaperScheme, ...], command.SOME] = get_args(PaperScheme)
+    """Rows of the table, besides DC."""
 
 
 def cells(scale: Settings) -> list[Cell]:
-    """A row for each scheme, then the baseline."""
+    """A row for each scheme, then DC."""
     rows = [Cell(scheme, "", config(scale, scheme=scheme)) for scheme in scale.schemes]
     return [*rows, Cell("intra, cosine (DC)", "", config(scale, scheme="intra", distance="cosine"))]
 

@@ -7,6 +7,7 @@
 
 The paper's ablation of its distance (arXiv 2208.00311); its values could not be obtained, so none
 are shown.  All other settings are the paper's: multi-level matching, the overfitting-aware rule.
+With cosine+l2 among the rows, the others' differences from it are shown, in pairs of sets.
 Each variant of the method is one more row, condensed with the settings of the other rows; each
 finished, evaluated run folder adds rows too, which keep their own settings (see the CSV file).
 """

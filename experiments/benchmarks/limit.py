@@ -1,4 +1,4 @@
-"""What the matrix products alone would take: the least time of the gradients of real images.
+"""What the matrix products of the gradients of real images take by themselves, on a CPU.
 
     python -m experiments.benchmarks.limit
 
@@ -21,6 +21,7 @@ from experiments.benchmarks.cases import CLASSES, REAL, SHAPES, WIDTH, Case, Sha
 from experiments.benchmarks.worker import seconds
 from experiments.benchmarks.worker_gm_jax import matrix_rate, noise, prepare
 from gm_jax.checks import Count
+from gm_jax.errors import UserError
 from gm_jax.nn import platforms
 from gm_jax.nn.winograd import REACH, tiles
 
@@ -40,14 +41,17 @@ class Settings:
 
 
 class Row(NamedTuple):
-    """What is measured, its seconds, and the FLOPs that are really computed (0: not counted)."""
+    """What is measured, its seconds, and its FLOPs (0: not counted).
+
+    Those of products are as many as are computed, those of the whole as the direct sum has.
+    """
 
     name: str
     seconds: float
     flops: float = 0.0
 
 
-def products(rows: int) -> dict[str, Callable[[], jax.Array]]:
+def products(rows: int) -> dict[str, Callable[[], list[jax.Array]]]:
     """The products of a convolution's tiles, by direction, each as `winograd` calls them.
 
     Args:
@@ -75,7 +79,15 @@ def products(rows: int) -> dict[str, Callable[[], jax.Array]]:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """The whole, the products of each layer and direction, their sum, and the rest."""
+    """The whole, the products of each layer and direction, their sum, and the rest.
+
+    Raises:
+        UserError: this platform does not convolve by Winograd's tiles.
+    """
+    size = platforms.defaults().microbatch
+    if platforms.defaults().convolution != "winograd" or size is None:
+        raise UserError(f"{jax.default_backend()}: Winograd's tiles are measured, which a CPU uses")
+    parts_of_class = -(-settings.batch_real // size)
 
     def median(call: Callable) -> float:
         call()
@@ -83,16 +95,15 @@ def measure(settings: Settings) -> list[Row]:
 
     case = Case(REAL, settings.shape, batch_real=settings.batch_real)
     whole = median(prepare(case)[0])
-    images, size = CLASSES * settings.batch_real, platforms.defaults().microbatch or 1
-    side = 32  # what a ConvNet's first convolution gives of both shapes
+    microbatches = CLASSES * parts_of_class
+    images = -(-settings.batch_real // parts_of_class)  # of each, the last one filled up
     parts = []
-    for layer in (2, 3):
-        side //= 2
-        rows = size * tiles(side, side)
-        multiplied = 2 * REACH**2 * tiles(side, side) * WIDTH**2 * images
+    for layer, side in ((2, 16), (3, 8)):  # of both shapes
+        rows = images * tiles(side, side)
+        multiplied = 2 * REACH**2 * rows * WIDTH**2 * microbatches
         for direction, call in products(rows).items():
             name = f"products of convolution {layer}, {direction}"
-            parts.append(Row(name, median(call) * images / size, multiplied))
+            parts.append(Row(name, median(call) * microbatches, multiplied))
     total = Row("these products", sum(p.seconds for p in parts), sum(p.flops for p in parts))
     rest = Row("the rest", whole - total.seconds)
     return [Row("real gradients", whole, flops(case)), *parts, total, rest]

@@ -273,6 +273,8 @@ def siamese(plan: Plan) -> Augment:
 def per_image(plan: Plan) -> Augment:
     """The same operations for all images of a call, with parameters that each draws for itself.
 
+    What is drawn depends on the number of images too.
+
     Raises:
         UserError: as `siamese`.
     """
@@ -287,8 +289,8 @@ def per_image(plan: Plan) -> Augment:
 def _augment(plan: Plan, of_batch: Callable, draws: Callable[[Array], int]) -> Augment:
     """Stage after stage, `of_batch(operation, u [draws(x), NUMBERS], x)` of the one that is chosen.
 
-    All numbers of a call are drawn at once: a generator for each parameter was half of what there
-    was to compile.
+    All numbers of a call are drawn at once: a generator for each parameter takes long to compile
+    (docs/performance.md).
     """
 
     def branch(operation):

@@ -249,6 +249,33 @@ def test_each_entry_is_drawn_equally_often(kind):
     assert np.abs(counts - 1000).max() < 145
 
 
+@pytest.mark.parametrize(("kind", "images"), [(augment.siamese, 1), (augment.per_image, 3)])
+def test_all_that_is_drawn_is_independent(kind, images):
+    """Choices and parameters of two stages: |correlation| of 4000 draws as above.
+
+    An image's pixels are a place for each stage: 0 or 1 as the choice was, then its numbers.
+    """
+
+    def noted(stage, choice):
+        first = stage * (1 + NUMBERS)
+        return Operation(
+            law=lambda u, h, w: (*u,),
+            apply=lambda x, *u: x.at[first : first + 1 + NUMBERS, 0, 0].set(
+                jnp.stack([choice, *u])
+            ),
+        )
+
+    change = kind(tuple(tuple(noted(s, float(c)) for c in (0, 1)) for s in (0, 1)))
+    x = jnp.zeros((images, 2 * (1 + NUMBERS), 1, 1))
+    drawn = jax.jit(jax.vmap(lambda key: change(key, x)))(jax.random.split(KEY, 4000))
+    drawn = np.asarray(drawn).reshape(4000, images, -1)
+    choices = drawn[:, 0, [0, 1 + NUMBERS]]
+    assert (drawn[:, :, [0, 1 + NUMBERS]] == choices[:, None]).all()
+    parameters = np.delete(drawn, [0, 1 + NUMBERS], -1).reshape(4000, -1)
+    off_diagonal = np.corrcoef(np.hstack([choices, parameters]).T)
+    assert np.abs(off_diagonal - np.eye(len(off_diagonal))).max() < 0.08
+
+
 def test_stages():
     """One stage of all for DSA; for IDC, the published order whatever that of the string."""
 

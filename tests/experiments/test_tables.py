@@ -26,7 +26,9 @@ from experiments import (
     table4_cross_architecture,
     table5_signals,
 )
+from gm_jax import checks
 from gm_jax.cli import main as cli
+from gm_jax.cli.commands import Condense, Evaluate
 from gm_jax.config import Config
 from gm_jax.core.distances import DISTANCES
 from gm_jax.errors import StoppedError, UserError
@@ -239,16 +241,38 @@ def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_pat
     found = sweep.Found("dc", "3 minutes", "convnet", accuracies, config, 300, 1.0, 2.0)
     alone = found._replace(row="best", accuracies=accuracies[:1])
     sweep.write_csv(tmp_path / "a.csv", [found, alone])
-    assert overview.main([str(tmp_path / "a.csv")]) == 0
+    lost = found._replace(row="idc", accuracies=np.empty((0, 0)), epochs=0)
+    longer = found._replace(column="6 minutes", config=dataclasses.replace(config, iterations=114))
+    sweep.write_csv(tmp_path / "b.csv", [lost, longer])
+    assert overview.main([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
     shown = capsys.readouterr().out.splitlines()
-    name, about = "fashion_mnist, ipc 1", "3 | 57"
-    assert shown[2] == f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | {about} | 70.5 ± 0.6 |"
-    assert shown[3] == f"| {name} | best | 69.0 | 1 x 2 | {about} |  |"
-    for line in (line.strip() for line in shown if line.startswith("    gm-jax")):
-        cli.parse(line.split()[1:])
+    name, about = "fashion_mnist, ipc 1", "300 | 3 | 57"
+    assert shown[2:6] == [
+        f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | {about} | 70.5 ± 0.6 |",
+        f"| {name} | best | 69.0 | 1 of 3 x 2 | {about} |  |",
+        f"| {name} | idc | diverged | 0 of 3 x 0 | 0 | 3 | 57 | 81.0 |",
+        f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | 300 | 6 | 114 | 70.5 ± 0.6 |",
+    ]
+    lines = [line.split()[1:] for line in shown if line.startswith("    gm-jax")]
+    made = [cli.parse(line) for line in lines]
+    folders = [one.out for one in made if isinstance(one, Condense)]
+    assert len(set(folders)) == 4
+    evaluated = [one for one in made if isinstance(one, Evaluate)]
+    assert [one.run for one in evaluated] == [folders[0], folders[1], folders[3]]
+    for one in evaluated:
+        checks.check(one.settings)
 
 
-@pytest.mark.parametrize("text", ["", "row,column\ndc,\n", "row,column\nwithout,3 minutes\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "row,column\ndc\n",
+        "row,column\ndc,3 minutes\n",
+        "row,column\nwithout,3 minutes\n",
+        "row,column,sets\ndc,3 minutes,many\n",
+    ],
+)
 def test_what_is_no_table_of_recipes_is_refused_by_name(text, tmp_path, capsys):
     path = tmp_path / "a.csv"
     path.write_text(text)
@@ -272,7 +296,19 @@ def test_differences_are_of_pairs_of_sets():
     assert sweep.difference(lost, found("another", [[0.5, 0.5]])) == "no pairs"  # of which seeds?
     seeds = other._replace(config=Config(seeds=2, seed=2))
     assert sweep.difference(seeds, base) == "no pairs"
+    swept = other._replace(config=Config(seeds=2, inter_weight=(1.0, 10.0)))  # of one weight
+    assert sweep.difference(swept, base) == "+2.0 ± 1.0 (2)"
+    assert sweep.difference(other._replace(network="mlp"), base) == "no pairs"
+    assert sweep.difference(other._replace(epochs=4), base) == "no pairs"
     assert sweep.difference_tables("another", [base, other], lambda one: one.column) == []
+
+
+def test_rows_are_chosen():
+    """Of table 1 DC is always there."""
+    schemes = table1_levels.Settings(schemes=("intra",))
+    assert [cell.row for cell in table1_levels.cells(schemes)] == ["intra", "intra, cosine (DC)"]
+    distances = table2_distances.Settings(distances=("l2", "cosine"))
+    assert [cell.row for cell in table2_distances.cells(distances)] == ["l2", "cosine"]
 
 
 def test_signals_at_equal_minutes_take_as_long_as_the_gradient():
