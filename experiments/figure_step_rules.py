@@ -21,18 +21,8 @@ import numpy as np
 
 from experiments import table
 from experiments.figures import panels
-from experiments.sweep import (
-    Cell,
-    Found,
-    Scale,
-    accuracy_table,
-    cell_folder,
-    config,
-    difference_tables,
-    load_once,
-    resolve,
-    run,
-)
+from experiments.page import accuracy_table, difference_tables
+from experiments.sweep import Cell, Found, Scale, cell_folder, config, load_once, resolve, run
 from gm_jax.build import build_method
 from gm_jax.checks import Count
 from gm_jax.config import StepRuleName

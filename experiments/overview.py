@@ -18,7 +18,7 @@ import tyro
 
 from experiments import command
 from experiments.command import SOME
-from experiments.sweep import Table
+from experiments.page import Table
 from gm_jax.errors import UserError
 from gm_jax.evaluation.published import published
 from gm_jax.recipes import RecipeName

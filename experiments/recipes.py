@@ -18,18 +18,8 @@ from typing import Annotated, Any, get_args
 from experiments import command, table
 from experiments.figures import lines
 from experiments.pacing import measured
-from experiments.sweep import (
-    Cell,
-    Found,
-    Page,
-    Scale,
-    accuracy_table,
-    check_cell,
-    difference_tables,
-    resolve,
-    run,
-    save,
-)
+from experiments.page import Page, accuracy_table, difference_tables, save
+from experiments.sweep import Cell, Found, Scale, check_cell, resolve, run
 from gm_jax.checks import POSITIVE, flag
 from gm_jax.config import Config
 from gm_jax.errors import UserError

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import tyro
 
 from experiments import command
-from experiments.sweep import Table, read_run, shown
+from experiments.page import Table, shown
+from experiments.sweep import read_run
 from gm_jax.errors import UserError
 from gm_jax.report.run import command_of
 from gm_jax.storage import files, pictures, run_folder

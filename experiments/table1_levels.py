@@ -16,17 +16,8 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
 from experiments import command, table
-from experiments.sweep import (
-    Cell,
-    Page,
-    Scale,
-    accuracy_table,
-    config,
-    difference_tables,
-    resolve,
-    run,
-    save,
-)
+from experiments.page import Page, accuracy_table, difference_tables, save
+from experiments.sweep import Cell, Scale, config, resolve, run
 
 NAME = "table1_levels"
 

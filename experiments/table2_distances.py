@@ -19,18 +19,8 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 from experiments import command, table
-from experiments.sweep import (
-    Cell,
-    Page,
-    Scale,
-    accuracy_table,
-    config,
-    difference_tables,
-    read_run,
-    resolve,
-    run,
-    save,
-)
+from experiments.page import Page, accuracy_table, difference_tables, save
+from experiments.sweep import Cell, Scale, config, read_run, resolve, run
 from gm_jax.config import DistanceName
 
 NAME = "table2_distances"

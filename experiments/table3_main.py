@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from experiments import table
+from experiments.page import Page, accuracy_table, save
 from experiments.rivals import RIVALS, rival
-from experiments.sweep import Cell, Page, Scale, accuracy_table, config, resolve, run, save
+from experiments.sweep import Cell, Scale, config, resolve, run
 from gm_jax.checks import Count
 from gm_jax.errors import UserError
 from gm_jax.evaluation.published import PUBLISHED

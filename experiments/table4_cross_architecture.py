@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments import table
-from experiments.sweep import Cell, Page, Scale, accuracy_table, config, resolve, run, save
+from experiments.page import Page, accuracy_table, save
+from experiments.sweep import Cell, Scale, config, resolve, run
 from gm_jax.config import NetworkName
 
 NAME = "table4_cross_architecture"

@@ -17,18 +17,8 @@ from typing import Annotated
 
 from experiments import command, table
 from experiments.pacing import measured
-from experiments.sweep import (
-    Cell,
-    Page,
-    Scale,
-    accuracy_table,
-    check_cell,
-    config,
-    difference_tables,
-    resolve,
-    run,
-    save,
-)
+from experiments.page import Page, accuracy_table, difference_tables, save
+from experiments.sweep import Cell, Scale, check_cell, config, resolve, run
 from gm_jax.checks import Count
 from gm_jax.errors import UserError
 

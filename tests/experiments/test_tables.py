@@ -16,7 +16,7 @@ from experiments import (
     figure_gradient_gap,
     figure_step_rules,
     launch,
-    overview,
+    page,
     recipes,
     rivals,
     sweep,
@@ -26,9 +26,6 @@ from experiments import (
     table4_cross_architecture,
     table5_signals,
 )
-from gm_jax import checks
-from gm_jax.cli import main as cli
-from gm_jax.cli.commands import Condense, Evaluate
 from gm_jax.config import Config
 from gm_jax.core.distances import DISTANCES
 from gm_jax.errors import StoppedError, UserError
@@ -121,7 +118,7 @@ def test_a_cell_that_diverges_is_shown_and_the_next_one_is_run(swept, capsys):
     _, _, found = swept
     assert [one.row for one in found] == ["plain", "diverges", "manhattan"]
     assert [one.accuracies.size for one in found] == [1, 0, 1]
-    assert sweep.shown(found[1]) == "diverged"
+    assert page.shown(found[1]) == "diverged"
     assert np.isnan(found[1].summary.mean)
 
 
@@ -135,7 +132,7 @@ def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
     )
     assert changed.variant.name == VARIANT
     assert not np.array_equal(plain.images, changed.images)
-    sweep.write_csv(tmp_path / "a.csv", found)
+    page.write_csv(tmp_path / "a.csv", found)
     assert [row["variant"] for row in rows_of(tmp_path / "a.csv")] == ["", "", VARIANT]
 
 
@@ -215,92 +212,7 @@ def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path, monke
     assert epochs == [2, 3]
 
 
-# --- what is shown --------------------------------------------------------------------------------
-
-
-def test_the_table_rounds_what_the_csv_holds(tmp_path):
-    """Accuracies 0.5 and 0.7 of one set: mean 60, population deviation 10."""
-    found = sweep.Found(
-        "a", "b", "convnet", np.array([[0.5, 0.7]]), Config(), 3, seconds=1.0, inner_epochs=2.0
-    )
-    assert sweep.shown(found) == "60.0 ± 10.0 (1)"
-    published = {"published": {"b": "61.2"}, "of another set": {"c": "50.0"}}
-    table = sweep.accuracy_table("rows", [found], lambda one: one.column, published)
-    assert table.rows == [["a", "60.0 ± 10.0 (1)"], ["published", "61.2"]]
-    assert table.markdown.splitlines()[2:] == ["| a | 60.0 ± 10.0 (1) |", "| published | 61.2 |"]
-    sweep.write_csv(tmp_path / "a.csv", [found])
-    (row,) = rows_of(tmp_path / "a.csv")
-    assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
-    assert row["scheme"] == "multi-level"
-
-
-def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_path, capsys):
-    """Sets' means 69, 70, 71: population deviation (2/3)^(1/2), error of the mean 3^(-1/2)."""
-    config = Config(dataset="fashion_mnist", ipc=1, iterations=57, seeds=3)
-    accuracies = np.array([[0.69, 0.69], [0.69, 0.71], [0.71, 0.71]])
-    found = sweep.Found("dc", "3 minutes", "convnet", accuracies, config, 300, 1.0, 2.0)
-    alone = found._replace(row="best", accuracies=accuracies[:1])
-    sweep.write_csv(tmp_path / "a.csv", [found, alone])
-    lost = found._replace(row="idc", accuracies=np.empty((0, 0)), epochs=0)
-    longer = found._replace(column="6 minutes", config=dataclasses.replace(config, iterations=114))
-    sweep.write_csv(tmp_path / "b.csv", [lost, longer])
-    assert overview.main([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    name, about = "fashion_mnist, ipc 1", "300 | 3 | 57"
-    assert shown[2:6] == [
-        f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | {about} | 70.5 ± 0.6 |",
-        f"| {name} | best | 69.0 | 1 of 3 x 2 | {about} |  |",
-        f"| {name} | idc | diverged | 0 of 3 x 0 | 0 | 3 | 57 | 81.0 |",
-        f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | 300 | 6 | 114 | 70.5 ± 0.6 |",
-    ]
-    lines = [line.split()[1:] for line in shown if line.startswith("    gm-jax")]
-    made = [cli.parse(line) for line in lines]
-    folders = [one.out for one in made if isinstance(one, Condense)]
-    assert len(set(folders)) == 4
-    evaluated = [one for one in made if isinstance(one, Evaluate)]
-    assert [one.run for one in evaluated] == [folders[0], folders[1], folders[3]]
-    for one in evaluated:
-        checks.check(one.settings)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "row,column\ndc\n",
-        "row,column\ndc,3 minutes\n",
-        "row,column\nwithout,3 minutes\n",
-        "row,column,sets\ndc,3 minutes,many\n",
-    ],
-)
-def test_what_is_no_table_of_recipes_is_refused_by_name(text, tmp_path, capsys):
-    path = tmp_path / "a.csv"
-    path.write_text(text)
-    assert overview.main([str(path)]) == 2
-    assert str(path) in capsys.readouterr().err
-
-
-def test_differences_are_of_pairs_of_sets():
-    """Sets' means 60, 50 and 63, 51: differences 3 and 1, of mean 2, sd 2^(1/2), error 1."""
-
-    def found(row, accuracies):
-        config = Config(seeds=2)
-        return sweep.Found(row, "b", "convnet", np.array(accuracies), config, 3, 1.0, 2.0)
-
-    base = found("base", [[0.55, 0.65], [0.5, 0.5]])
-    other = found("other", [[0.63, 0.63], [0.52, 0.5]])
-    lost = found("lost", [[0.63, 0.63]])
-    assert sweep.difference(other, base) == "+2.0 ± 1.0 (2)"
-    (table,) = sweep.difference_tables("base", [base, other, lost], lambda one: one.column)
-    assert table.rows == [["other", "+2.0 ± 1.0 (2)"], ["lost", "no pairs"]]
-    assert sweep.difference(lost, found("another", [[0.5, 0.5]])) == "no pairs"  # of which seeds?
-    seeds = other._replace(config=Config(seeds=2, seed=2))
-    assert sweep.difference(seeds, base) == "no pairs"
-    swept = other._replace(config=Config(seeds=2, inter_weight=(1.0, 10.0)))  # of one weight
-    assert sweep.difference(swept, base) == "+2.0 ± 1.0 (2)"
-    assert sweep.difference(other._replace(network="mlp"), base) == "no pairs"
-    assert sweep.difference(other._replace(epochs=4), base) == "no pairs"
-    assert sweep.difference_tables("another", [base, other], lambda one: one.column) == []
+# --- cells of tables ------------------------------------------------------------------------------
 
 
 def test_rows_are_chosen():
@@ -422,9 +334,9 @@ def test_every_failure_is_one_line_and_a_status(error, status, capsys):
 
 def assert_written(folder, name, out):
     """The rows of the CSV, if table, plot and command are there too."""
-    page = (folder / f"{name}.md").read_text()
-    assert f"    python -m experiments.{name} --smoke" in page
-    table = [line for line in page.splitlines() if line.startswith("|")]
+    text = (folder / f"{name}.md").read_text()
+    assert f"    python -m experiments.{name} --smoke" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
     assert table[0] in out
     if not name.startswith("figure"):
         html = (folder / f"{name}.html").read_text()
@@ -439,19 +351,22 @@ slow = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("script", "rows"),
+    ("script", "rows", "base"),
     [
-        pytest.param(table1_levels, 5, marks=slow),
-        pytest.param(table3_main, 4 + 5, marks=slow),
-        pytest.param(table4_cross_architecture, 3, marks=slow),
-        pytest.param(table5_signals, 6 + 6, marks=slow),
-        pytest.param(recipes, 6, marks=slow),
+        pytest.param(table1_levels, 5, "multi-level", marks=slow),
+        pytest.param(table3_main, 4 + 5, None, marks=slow),
+        pytest.param(table4_cross_architecture, 3, None, marks=slow),
+        pytest.param(table5_signals, 6 + 6, "gradient", marks=slow),
+        pytest.param(recipes, 6, "paper", marks=slow),
     ],
 )
-def test_tables_have_all_their_cells(script, rows, tmp_path, capsys):
+def test_tables_have_all_their_cells(script, rows, base, tmp_path, capsys):
+    """And, where they compare, a table of differences from their first row or the paper's."""
     assert script.main(["--smoke", "--out", str(tmp_path)]) == 0
     found = assert_written(tmp_path, script.NAME, capsys.readouterr().out)
     assert len(found) == rows
+    differences = f"| less {base}, in pairs" in (tmp_path / f"{script.NAME}.md").read_text()
+    assert differences == (base is not None)
     assert all(0 <= float(row["mean"]) <= 100 for row in found)
 
 
@@ -474,8 +389,9 @@ def test_the_table_of_distances_has_rows_of_variants_and_runs(run, tmp_path, cap
     names = [row["row"] for row in found]
     assert names[: len(DISTANCES) + 1] == [*DISTANCES, VARIANT]
     assert names[len(DISTANCES) + 1 :] == [one.row for one in sweep.read_run(run)]
-    page = (tmp_path / "table2_distances.md").read_text()
-    assert all(f"| {name} |" in page for name in names)
+    text = (tmp_path / "table2_distances.md").read_text()
+    assert all(f"| {name} |" in text for name in names)
+    assert "| less cosine+l2, in pairs" in text
 
 
 @pytest.mark.parametrize(
