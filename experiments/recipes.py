@@ -22,6 +22,7 @@ from experiments.page import Page, accuracy_table, difference_tables, save
 from experiments.sweep import Cell, Found, Scale, check_cell, resolve, run
 from gm_jax.checks import POSITIVE, flag
 from gm_jax.config import Config
+from gm_jax.data.loading import name_of
 from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 from gm_jax.storage import files
@@ -59,8 +60,9 @@ def configs(scale: Settings) -> dict[str, Config]:
         rows = {name: ("best", changes) for name, changes in PARTS.items()}
     found: dict[str, Config] = {}
     for row, (name, changes) in rows.items():
-        settings = recipe(name, scale.dataset, scale.ipc)
-        settings = dataclasses.replace(settings, **small | changes, seeds=scale.seeds)
+        settings = recipe(name, name_of(scale.dataset), scale.ipc)
+        own = {"dataset": scale.dataset, "seeds": scale.seeds}
+        settings = dataclasses.replace(settings, **small | changes | own)
         if scale.smoke and settings.inner_data == "real":
             settings = dataclasses.replace(settings, inner_images=64)
         found[row] = settings

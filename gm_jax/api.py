@@ -1,6 +1,5 @@
 """Condensing a data set, from settings to condensed sets."""
 
-import itertools
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +17,9 @@ from gm_jax.build import (
     check_spread,
     check_variant,
     start_sets,
+    swept_numbers,
 )
-from gm_jax.condensed import Condensed, DivergedError, from_state
+from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import (
     Config,
     Devices,
@@ -30,6 +30,7 @@ from gm_jax.config import (
 from gm_jax.core import ahead, loop
 from gm_jax.core.divergence import Divergence, find_divergence
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
+from gm_jax.core.parametrisation import pixels
 from gm_jax.data.host import HostImages, Places
 from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.nn import platforms
@@ -86,8 +87,23 @@ def finish(
             diverged.
         record: of the variant, to be saved with the sets.
     """
-    parametrisation = variant(build_method(config, dataset)).parametrisation
-    return from_state(config, dataset, state, parametrisation, record)
+    state, swept = fetch(state), swept_numbers(config)
+    parametrisation = lambda swept: variant(build_method(config, dataset, swept)).parametrisation
+    decode = lambda swept, images: parametrisation(swept).decode(images)
+    decoded = jax.jit(jax.vmap(decode))(swept, state.images)
+    sets, classes, n, *shape = decoded.shape
+    plain = parametrisation(list_sets(config)[0].swept).decode is pixels.decode
+    return Condensed(
+        images=np.asarray(decoded, np.float32).reshape(sets, classes * n, *shape),
+        labels=np.repeat(np.arange(classes, dtype=np.int32), n),
+        mean=np.asarray(dataset.train.mean, np.float32),
+        std=np.asarray(dataset.train.std, np.float32),
+        class_names=dataset.class_names,
+        iterations=np.asarray(state.iteration),
+        config=config,
+        variant=record,
+        learned=None if plain else np.asarray(state.images, np.float32),
+    )
 
 
 def iterations(
@@ -114,6 +130,7 @@ def iterations(
         UserError: a setting is not allowed.
     """
     check(config)
+    checks.check(devices)
     check_fits(config, dataset)
     check_variant(config, dataset, variant)
     mesh = build_mesh(config, dataset, devices)
@@ -152,9 +169,10 @@ def _reading_ahead(
     """The same iterations, before each of which the host learns what it draws."""
     for places in expected:
         host.expect(places)
-        for number, state, info in itertools.islice(run, 1):
-            yield number, state, info
-            jax.block_until_ready(info)  # what it draws is still expected
+        if (one := next(run, None)) is None:
+            return  # every set diverged
+        yield one
+        jax.block_until_ready(one[-1])  # what it draws is still expected
 
 
 def _log_memory(step: jax.stages.Compiled, devices: int) -> None:

@@ -27,7 +27,6 @@ from gm_jax.core import (
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.core.signals import Signal
-from gm_jax.core.training import NetworkState
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
@@ -41,6 +40,7 @@ from gm_jax.published_settings import (
     MULTI_LEVEL_TABLE,
     OTHER_TABLE,
     paper_steps,
+    published_as,
 )
 
 NORMS: dict[str, Callable] = {
@@ -164,9 +164,11 @@ def _plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Pla
 
 def dsa_strategy(dataset: Dataset) -> str:
     """The strategy published for a data set; others are treated as CIFAR-10, digits as MNIST."""
-    digits = dataset.handwritten_digits or dataset.name == "digits"
-    other = DSA_STRATEGIES["mnist" if digits else "cifar10"]
-    return DSA_STRATEGIES.get(dataset.name, other)
+    return DSA_STRATEGIES.get(_published_as(dataset), DSA_STRATEGIES["cifar10"])
+
+
+def _published_as(dataset: Dataset) -> str:
+    return "mnist" if dataset.handwritten_digits else published_as(dataset.name)
 
 
 def _build_inner_data(config: Config) -> inner_data.InnerData:
@@ -208,22 +210,28 @@ def _build_step_rule(config: Config) -> step_rules.StepRule:
 
 def start_sets(config: Config, dataset: Dataset, variant: Variant = unchanged) -> Sets:
     """Where every set starts, in the order of `list_sets`: the same for all sets of one seed."""
-    method = variant(build_method(config, dataset))
-    seeds, swept = zip(*list_sets(config))
     start_from = STARTS[config.start](config.factor)
 
-    def of_seed(seed):
+    def of_set(seed, swept):
         start_key, set_key = jax.random.split(jax.random.key(seed))
         images = start_from(start_key, dataset.train, config.ipc)
-        return set_key, iteration.init(method, images)
+        return set_key, iteration.init(variant(build_method(config, dataset, swept)), images)
 
-    numbers = jnp.array(seeds, jnp.uint32)
+    swept = swept_numbers(config)
+    seeds = jnp.array([one.seed for one in list_sets(config)], jnp.uint32)
     if isinstance(dataset.train.images, np.ndarray):  # drawn from on the host
         stack = lambda *arrays: jnp.stack(arrays)
-        keys, state = jax.tree.map(stack, *map(of_seed, numbers))
+        each = [jax.tree.map(jnp.asarray, one.swept) for one in list_sets(config)]
+        keys, state = jax.tree.map(stack, *map(of_set, seeds, each))
     else:
-        keys, state = jax.vmap(of_seed)(numbers)
-    return Sets(keys, jax.tree.map(lambda *values: jnp.array(values, float), *swept), state)
+        keys, state = jax.vmap(of_set)(seeds, swept)
+    return Sets(keys, swept_numbers(config), state)  # anew: the state is donated, and may hold them
+
+
+def swept_numbers(config: Config) -> Swept:
+    """The numbers of all sets, each float `[sets]`, in the order of `list_sets`."""
+    swept = [one.swept for one in list_sets(config)]
+    return jax.tree.map(lambda *values: jnp.array(values, float), *swept)
 
 
 def build_mesh(config: Config, dataset: Dataset, devices: Devices) -> Mesh | None:
@@ -281,8 +289,7 @@ def build_protocol(name: str, config: Config, dataset: Dataset) -> protocols.Pro
 
 def _build_idc_protocol(config: Config, dataset: Dataset) -> protocols.Protocol:
     """IDC's, with its exceptions; other data sets are treated as CIFAR-10, digits as MNIST."""
-    digits = dataset.handwritten_digits or dataset.name == "digits"
-    name = "mnist" if digits else dataset.name
+    name = _published_as(dataset)
     strategy = IDC_EVALUATION.get(name, IDC_EVALUATION["cifar10"])
     cutmix = 0.5
     if name == "mnist" and config.factor > 1:
@@ -317,28 +324,28 @@ def check_fits(config: Config, dataset: Dataset) -> None:
 def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
     """Raises `UserError` for what a variant's parts refuse, before anything runs.
 
-    The matching of an outer step is traced, which computes nothing.
+    An iteration is traced, which computes nothing.  Mistakes in a variant raise what they raise.
     """
     if variant is unchanged:
         return
     method = variant(build_method(config, dataset))
     if not isinstance(method, Method) or not isinstance(method.signal, Signal):
         raise UserError("the variant must return a Method whose signal is a Signal")
+    if not method.schemes:
+        raise UserError("the variant must return a Method with at least one scheme")
     if config.microbatch and not method.signal.mean_over_images:
         raise UserError(
             f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
             "and is computed on all images of a group at once: leave it out"
         )
 
-    def match(key, data):
+    def iterate(key, swept, data):
+        method = variant(build_method(config, dataset, swept))
         images = STARTS[config.start](config.factor)(key, data, config.ipc)
-        network = NetworkState(*method.network.init(key), None)
-        place = iteration.place(method, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-        keys = iteration.step_keys(key)
-        for scheme in method.schemes:
-            iteration.match_images(method, place, keys, scheme, data, network, images)
+        return iteration.iteration(method, key, data, iteration.init(method, images))
 
-    jax.eval_shape(match, jax.random.key(0), dataset.train)
+    swept = jax.tree.map(lambda numbers: numbers[0], swept_numbers(config))
+    jax.eval_shape(iterate, jax.random.key(0), swept, dataset.train)
 
 
 def check_spread(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:

@@ -2,16 +2,12 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from gm_jax.config import Config
 from gm_jax.core.method import State
-from gm_jax.core.parametrisation import Parametrisation, pixels
-from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
-from gm_jax.parallel.hosts import fetch
 from gm_jax.variants import VariantRecord
 
 
@@ -70,28 +66,3 @@ class DivergedError(UserError):
         super().__init__(f"diverged: {ended}{others}")
         self.condensed = condensed
         self.state = state
-
-
-def from_state(
-    config: Config,
-    dataset: Dataset,
-    state: State,
-    parametrisation: Parametrisation,
-    variant: VariantRecord | None,
-) -> Condensed:
-    """The sets of a run's last state, decoded, on the host."""
-    state = fetch(state)
-    decoded = jax.jit(jax.vmap(parametrisation.decode))(state.images)
-    sets, classes, n, *shape = decoded.shape
-    plain = parametrisation.decode is pixels.decode
-    return Condensed(
-        images=np.asarray(decoded, np.float32).reshape(sets, classes * n, *shape),
-        labels=np.repeat(np.arange(classes, dtype=np.int32), n),
-        mean=np.asarray(dataset.train.mean, np.float32),
-        std=np.asarray(dataset.train.std, np.float32),
-        class_names=dataset.class_names,
-        iterations=np.asarray(state.iteration),
-        config=config,
-        variant=variant,
-        learned=None if plain else np.asarray(state.images, np.float32),
-    )

@@ -65,7 +65,9 @@ OF_INNER_EPOCHS = (
     "cutmix",
     "inner_data",
     "inner_images",
+    "network_lr",
     "network_weight_decay",
+    "batch_train",
 )
 """Settings of what follows an outer step, which nothing does after the last one."""
 
@@ -331,6 +333,8 @@ def check(config: Config) -> None:
         raise UserError(f"seeds and swept values make more than {MOST} sets")
     if config.counted == "convolutions" and config.network == "mlp":
         raise UserError("--counted convolutions has no meaning with --network mlp, which has none")
+    if config.convolution is not None and config.network == "mlp":
+        raise UserError("--convolution has no meaning with --network mlp, which has none")
     _check_network(config)
     _check_used(config)
 

@@ -31,6 +31,15 @@ MULTI_LEVEL_TABLE = (50, 40, 30, 20, *(10,) * 6, 5)
 OTHER_TABLE = (100, 50, 50, 50, *(10,) * 6, 5)
 """The schedule of the paper's reported runs of the other schemes."""
 
+LIKE_MNIST = ("mnist", "mnist5k", "digits")
+"""Data sets that are treated as MNIST."""
+
+
+def published_as(dataset: str) -> str:
+    """The name that a data set's published settings have: MNIST's for handwritten digits."""
+    return "mnist" if dataset in LIKE_MNIST else dataset
+
+
 DSA_STRATEGIES = {
     "mnist": "color_crop_cutout_scale_rotate",
     "svhn_cropped": "color_crop_cutout_scale_rotate",

@@ -14,14 +14,11 @@ import numpy as np
 
 from gm_jax.config import Config
 from gm_jax.errors import UserError
-from gm_jax.published_settings import IDC_TRAINING, STATISTICS
+from gm_jax.published_settings import IDC_TRAINING, STATISTICS, published_as
 
 RecipeName = Literal["dc", "paper", "dsa", "dcc", "idc", "best"]
 
 Settings = dict[str, Any]
-
-DIGITS = ("mnist", "mnist5k", "digits")
-"""Data sets that are treated as MNIST."""
 
 
 def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Config:
@@ -33,7 +30,8 @@ def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Conf
 
     Args:
         name: one of `RecipeName`.
-        dataset: as in `Config`.
+        dataset: a data set's name; of one at a path, `data.loading.name_of` knows it.  What has no
+            published settings is treated as CIFAR-10, digits as MNIST.
         ipc: as in `Config`.
         factor: of multi-formation, which some settings depend on; the recipe's own by default.
 
@@ -43,7 +41,7 @@ def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Conf
     if name not in RECIPES:
         raise UserError(f"--recipe {name!r} is unknown: choose {', '.join(get_args(RecipeName))}")
     given = {} if factor is None else {"factor": factor}
-    settings = RECIPES[name](dataset, ipc, factor)
+    settings = RECIPES[name](published_as(dataset), ipc, factor)
     return Config(dataset=dataset, ipc=ipc, **settings | given)
 
 
@@ -78,10 +76,9 @@ def _dcc(dataset: str, ipc: int, factor: int | None) -> Settings:
 def _idc(dataset: str, ipc: int, factor: int | None) -> Settings:
     """Efficient parameterisation (Kim et al., arXiv 2205.14959); its IDC-I with `factor` 1."""
     factor = 2 if factor is None else factor
-    grey = dataset in DIGITS or dataset == "fashion_mnist"
     settings: Settings = {
         "scheme": "intra",
-        "distance": "l1" if grey else "sqsum",
+        "distance": "l1" if dataset in ("mnist", "fashion_mnist") else "sqsum",
         "counted": "convolutions",
         "step_rule": "fixed",
         "iterations": 2000,
@@ -102,7 +99,7 @@ def _idc(dataset: str, ipc: int, factor: int | None) -> Settings:
         "network_momentum": 0.9,
         "network_weight_decay": 5e-4,
     }
-    if dataset in DIGITS and factor > 1:
+    if dataset == "mnist" and factor > 1:
         settings |= {"strategy": "color_crop", "cutmix": 0.0}
     return settings
 
@@ -111,11 +108,10 @@ def _idc_image_lr(dataset: str, ipc: int) -> float:
     """IDC's learning rate, of pixels in 0..1, for our normalised ones: lr / std^2.
 
     With x = (pixel - mean) / std, a step of lr dL/dpixel moves x by (lr / std^2) dL/dx.  The std is
-    MNIST's for digits, and CIFAR-10's for data sets that have none of their own here.
+    CIFAR-10's for data sets that have none of their own here.
     """
-    known = {"fashion_mnist": 1e-4 * (28 / 32) ** 2} | dict.fromkeys(DIGITS, 1e-4)
-    normalised_as = "mnist" if dataset in DIGITS else dataset
-    _, std = STATISTICS.get(normalised_as, STATISTICS["cifar10"])
+    known = {"mnist": 1e-4, "fashion_mnist": 1e-4 * (28 / 32) ** 2}
+    _, std = STATISTICS.get(dataset, STATISTICS["cifar10"])
     return float(known.get(dataset, 5e-3) * ipc / 10 / np.mean(std) ** 2)
 
 
@@ -145,4 +141,4 @@ RECIPES: dict[str, Callable[[str, int, int | None], Settings]] = {
     "idc": _idc,
     "best": _best,
 }
-"""`(data set, ipc, factor) -> settings` by name."""
+"""`(data set, ipc, factor) -> settings` by name; the data set as it is published."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
 from gm_jax import checks
 from gm_jax.build import at_a_time, build_method, build_network, build_protocol, check_network_fits
@@ -82,8 +82,8 @@ def evaluate(
         condensed: the sets.
         dataset: real images and test images; normalised as the condensed ones are.
         settings: which networks, how many, how long.
-        variant: what the sets were condensed with; its network is trained unless
-            `settings.networks` names others.
+        variant: what the sets were condensed with; its network, as it is with the first set's
+            swept numbers, is trained unless `settings.networks` names others.
         progress: called as each network is tested.
 
     Returns:
@@ -97,7 +97,7 @@ def evaluate(
     mean, std = (jnp.asarray(part, float) for part in (condensed.mean, condensed.std))
     dataset = dataset._replace(train=dataset.train._replace(mean=mean, std=std))
     protocol = _protocol(config, dataset, settings)
-    random_key, networks_key = jax.random.split(jax.random.key(settings.seed))
+    random_key, networks_key = jax.random.split(evaluation_key(settings.seed))
     seeds = 0 if settings.skip_random_real else config.seeds
     groups = _sets_to_train_on(jax.random.split(random_key, seeds), condensed, dataset)
     kinds, test, found = _kinds(condensed, seeds), test_set(dataset), []
@@ -117,6 +117,14 @@ def evaluate(
                 for kind, of_kind in kinds.items()
             ]
     return found
+
+
+def evaluation_key(seed: int) -> Key[Array, ""]:
+    """Of all draws of an evaluation: none is one of the condensation with the same seed.
+
+    Condensing splits the seed's key in two (`build.start_sets`); this is the third part.
+    """
+    return jax.random.fold_in(jax.random.key(seed), 2)
 
 
 def _train(
@@ -229,6 +237,12 @@ def _protocol(config: Config, dataset: Dataset, settings: Evaluation) -> Protoco
 def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluation) -> None:
     """Raises `UserError` for the first thing that `evaluate` does not allow."""
     checks.check(settings)
+    for what, held, found in (
+        ("images of", condensed.images.shape[2:], dataset.image_shape),
+        ("classes", condensed.class_names, dataset.class_names),
+    ):
+        if held != found:
+            raise UserError(f"the sets hold {what} {held}, {dataset.name} has {found}")
     if not condensed.finished:
         raise UserError("every set diverged: there is nothing to evaluate")
     if (settings.devices or 1) > (there := jax.local_device_count()):

@@ -109,6 +109,23 @@ def test_swept_values_reach_a_variant(digits):
 
 
 @pytest.mark.slow
+def test_swept_values_reach_the_start_and_the_end_of_a_variant(digits):
+    """The optimiser's state and the last decode are made of each set's own numbers."""
+
+    def change(method):
+        optimiser = lambda rate: optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+        brighter = lambda learned: learned * (1 + method.image_lr)
+        parametrisation = method.parametrisation._replace(decode=brighter)
+        return method._replace(image_optimiser=optimiser, parametrisation=parametrisation)
+
+    rates = (0.1, 1.0)
+    both = gm_jax.condense(gm_jax.Config(**SMALL, image_lr=rates), digits, change)
+    for number, rate in enumerate(rates):
+        alone = gm_jax.condense(gm_jax.Config(**SMALL, image_lr=(rate,)), digits, change)
+        np.testing.assert_allclose(both.images[number], alone.images[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_signal_that_is_no_mean_is_never_cut(digits):
     """The norm of the gradient of all 4 images: a platform's microbatches of 2 leave it alone.
 
@@ -160,6 +177,12 @@ def test_wrong_settings_are_refused_before_anything_is_compiled(digits, plain):
         gm_jax.iterations(gm_jax.Config(dataset="digits", ipc=0), digits)
     with pytest.raises(gm_jax.UserError, match="vgg11"):
         gm_jax.evaluate(plain, digits, gm_jax.Evaluation(networks=("vgg11",)))
+    with pytest.raises(gm_jax.UserError, match=r"images of \(8, 8, 1\), mnist5k has \(28, 28, 1\)"):
+        gm_jax.evaluate(plain, gm_jax.load("mnist5k"))
+    with pytest.raises(gm_jax.UserError, match="--class-devices 0"):
+        gm_jax.iterations(CONFIG, digits, devices=gm_jax.Devices(class_devices=0))
+    with pytest.raises(gm_jax.UserError, match="at least one scheme"):
+        gm_jax.iterations(CONFIG, digits, lambda method: method._replace(schemes=()))
     with pytest.raises(gm_jax.UserError, match="--count 0"):
         gm_jax.evaluate(plain, digits, gm_jax.Evaluation(count=0))
 

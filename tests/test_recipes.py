@@ -136,6 +136,17 @@ def test_help_shows_what_a_recipe_sets(capsys):
     assert "(default: warm-up)" in " ".join(shown.split())
 
 
+def test_a_recipe_goes_by_what_was_prepared(tmp_path):
+    """Not by the name of the folder: digits are treated as MNIST there too."""
+    folder = tmp_path / "set"
+    assert gm_jax("prepare", "digits", "--out", folder)[0] == 0
+    words = ["--recipe", "idc", "--dataset", str(folder), "--out", str(tmp_path / "run")]
+    found = cli.parse(["condense", *words]).config
+    assert found == dataclasses.replace(recipe("idc", "digits", 10), dataset=str(folder))
+    (folder / "manifest.json").write_text('{"format": "gm_jax prepared data set, 1"}')
+    assert_refused(gm_jax("condense", *words), str(folder), "damaged")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -148,6 +159,8 @@ def test_help_shows_what_a_recipe_sets(capsys):
         (["--inner-strategy", "crop"], ["--inner-strategy", "--augment none"]),
         (["--cutmix", "1.5"], ["--cutmix 1.5", "0 to 1"]),
         (["--cutmix", "0.5", "--ipc", "1"], ["--cutmix", "one outer step"]),
+        (["--network-lr", "0.1", "0.2", "--ipc", "1"], ["--network-lr", "one outer step"]),
+        (["--network", "mlp", "--convolution", "xla"], ["--convolution", "--network mlp"]),
         (["--recipe", "idc", "--outer-steps", "1"], ["--inner-epochs", "--recipe idc"]),
         (
             ["--inner-data", "real", "--step-rule", "fixed", "--inner-images", "9999"],

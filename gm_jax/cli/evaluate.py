@@ -26,6 +26,8 @@ def evaluate(command: Evaluate) -> None:
     condensed, dataset = _read(command)
     variant, settings = _variant(command, condensed), command.settings
     scoring.check_evaluation(condensed, dataset, settings)
+    if not _is_pt(command.run):
+        _note(command.run, condensed, dataset)
     with (
         _results_file(command.run) as results_path,
         progress(scoring.networks_to_train(condensed, settings), "network") as bar,
@@ -74,10 +76,6 @@ def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
     condensed = run_folder.load_condensed(command.run)
     name = condensed.config.dataset if command.dataset is None else absolute(command.dataset)
     dataset = load(name, condensed.config.image_size)
-    _compare(command.run, condensed, dataset)
-    for number in condensed.diverged:
-        ended = condensed.iterations[number]
-        say(f"set {number} of {command.run} diverged at iteration {ended}: left out")
     return condensed, dataset
 
 
@@ -114,14 +112,10 @@ def _results_file(run: Path) -> Iterator[Path]:
         yield path
 
 
-def _compare(run: Path, condensed: Condensed, dataset: Dataset) -> None:
-    """Notes that a data set is not what the images came from; refuses one that they do not fit."""
-    for what, held, found in (
-        ("images of", condensed.images.shape[2:], dataset.image_shape),
-        ("classes", condensed.class_names, dataset.class_names),
-    ):
-        if held != found:
-            raise UserError(f"{run} holds {what} {held}, {dataset.name} has {found}")
+def _note(run: Path, condensed: Condensed, dataset: Dataset) -> None:
+    """Says which sets are left out, and that a data set is not what the images came from."""
+    for number in condensed.diverged:
+        say(f"set {number} of {run} diverged at iteration {condensed.iterations[number]}: left out")
     now, then = provenance.data(dataset), run_folder.read_about(run)["data"]
     if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(

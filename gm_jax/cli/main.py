@@ -41,11 +41,19 @@ def commands(arguments: Sequence[str]) -> Any:
     with contextlib.suppress(argparse.ArgumentError):  # of which tyro will complain
         named, _ = parser.parse_known_args(arguments)
         if named.recipe is not None:
-            config = recipe(named.recipe, named.dataset, named.ipc, named.factor)
+            config = recipe(named.recipe, _name_of(named.dataset), named.ipc, named.factor)
             defaults = Condense(config, Path(), recipe=named.recipe)
-            object.__setattr__(defaults, "out", tyro.MISSING)  # it stays required
+            object.__setattr__(defaults, "out", tyro.MISSING)  # no path: it stays required
             condense_with = {"default": defaults}
     return Annotated[Condense, tyro.conf.subcommand("condense", **condense_with)] | OTHER_COMMANDS
+
+
+def _name_of(dataset: str) -> str:
+    if not Path(dataset).is_dir():
+        return dataset
+    from gm_jax.data.loading import name_of  # imports JAX
+
+    return name_of(dataset)
 
 
 def parse(

@@ -79,8 +79,8 @@ def l1(a: Tree, b: Tree) -> Float[Array, ""]:
 def orthogonal(a: Tree, b: Tree) -> Float[Array, ""]:
     """sum_tensors ||Q(a) - Q(b)||^2 / 2, Q(U S V^T) = U V^T of a tensor's rows: direction alone.
 
-    All singular values are set to 1, as in orthogonal gradient matching (OGM, CVPR 2026).  Of a
-    tensor with one row it is 1 - cos(a, b).
+    All singular values are set to 1, as in orthogonal gradient matching (OGM, CVPR 2026).  Of
+    tensors with one row, neither of them zero, it is 1 - cos(a, b).
 
     Q is computed by `NEWTON_SCHULZ_STEPS` steps of X <- 1.5 X - 0.5 X X^T X from X = a / ||a||, a
     polynomial of a / ||a||: differentiable to any order, equal singular values included, where the

@@ -94,14 +94,24 @@ def _first(
 
     synthetic, real = signals(key, data, state)
     weight = 1 if method.inter_weight is None else method.inter_weight
-
-    def part_of(a, b):
-        return getattr(scheme.objective(at, method.distance, weight, [a], [b]), part)
-
-    losses = jax.tree.map(part_of, synthetic, real)
+    losses = []
+    for number in range(len(jax.tree.leaves(real))):
+        a, b = _alone(synthetic, number), _alone(real, number)
+        losses.append(getattr(scheme.objective(at, method.distance, weight, a, b), part))
+    tensor = _not_finite(jax.tree.unflatten(jax.tree.structure(real), losses))
     by_weight = part == "inter" and not exploded and not _not_finite(synthetic)
     cause = "inter_weight" if by_weight else "image_lr"
-    return Divergence(*where, part, _not_finite(losses), cause)
+    return Divergence(*where, part, tensor, cause)
+
+
+def _alone(signals: Any, number: int) -> Any:
+    """The signals with all leaves but that one equal to 1, where no distance is infinite.
+
+    A distance may need the whole tree: the names of its tensors, or the number of its parts.
+    """
+    leaves, structure = jax.tree.flatten(signals)
+    ones = [leaf if at == number else jnp.ones_like(leaf) for at, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, ones)
 
 
 def _not_finite(tree: Any) -> str | None:

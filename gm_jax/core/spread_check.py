@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from gm_jax.core import iteration
+from gm_jax.core.inner_data import synthetic
 from gm_jax.core.method import Method
 from gm_jax.core.schemes import Scheme
 from gm_jax.core.training import NetworkState
@@ -53,6 +54,12 @@ def check(
     images = method.parametrisation.decode(jax.random.normal(key, (2 * share, 1, *shape)))
     if not _same_inner_data(method, share, whole, images):
         raise _refused(share, "inner_data must be the same on all devices: see draw_mixed")
+    if method.inner_data is not synthetic and _looks_at_validation(method):
+        raise _refused(
+            share,
+            "step_rule must not look at the validation loss where inner_data are not the synthetic "
+            "images: devices that end at other epochs would wait for one another",
+        )
     for scheme in method.schemes:
         if not _same_groups(scheme, share, whole, images):
             raise _refused(share, "scheme must have a group for each class: see draw_classes")
@@ -73,6 +80,18 @@ def _same_inner_data(method: Method, share: int, whole: ClassImages, images: Arr
     of = lambda data: method.inner_data(key, data, images)
     found = over_devices(lambda *parts: of(_of_device(whole, *parts)))(*_parts(whole, share))
     return _same(found, jax.tree.map(lambda a: jnp.stack([a] * share), of(whole)))
+
+
+def _looks_at_validation(method: Method) -> bool:
+    looked = []
+
+    def validation_loss():
+        looked.append(True)
+        return jnp.zeros(())
+
+    rule, step = method.step_rule, jnp.zeros((), jnp.int32)
+    jax.eval_shape(lambda: rule.update(rule.init(step, validation_loss), validation_loss))
+    return bool(looked)
 
 
 def _same_groups(scheme: Scheme, share: int, whole: ClassImages, images: Array) -> bool:

@@ -84,6 +84,16 @@ def load(name: str, image_size: int | None = None) -> Dataset:
     )
 
 
+def name_of(name: str) -> str:
+    """A name as it is; of what `gm-jax prepare` wrote at a path, the name of what was prepared.
+
+    Raises:
+        UserError: its manifest is damaged.
+    """
+    path = Path(name)
+    return prepared.name(path) if name not in NAMES and prepared.is_prepared(path) else name
+
+
 def absolute(name: str) -> str:
     """A name as it is; a path as an absolute one, so that it can be found from anywhere."""
     return name if name in NAMES or not Path(name).exists() else str(Path(name).resolve())

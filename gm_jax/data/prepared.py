@@ -147,6 +147,18 @@ def is_prepared(folder: Path) -> bool:
         return False
 
 
+def name(folder: Path) -> str:
+    """The name of the data set that `write` wrote.
+
+    Raises:
+        UserError: the manifest is damaged.
+    """
+    try:
+        return str(json.loads((folder / MANIFEST).read_text())["name"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
 def read(folder: Path) -> Dataset:
     """A data set that `write` wrote; its images stay on disk until they are needed.
 
@@ -168,7 +180,11 @@ def read(folder: Path) -> Dataset:
     except UserError:
         raise
     except Exception as error:  # whatever damaged files make their readers raise
-        raise UserError(f"{folder} is damaged ({error}): prepare it again") from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder} is damaged ({error}): prepare it again")
 
 
 def _checked(held: Any, train: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray):

@@ -43,7 +43,8 @@ def _resample(
     h, w = image.shape[:2]
     centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
     grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1)
-    source = (grid - centre[None, None]) @ matrix.T + (shift + centre)[None, None]
+    turned = jnp.matmul(grid - centre[None, None], matrix.T, precision=jax.lax.Precision.HIGHEST)
+    source = turned + (shift + centre)[None, None]
     coordinates = [source[..., 0], source[..., 1]]
     sample = lambda channel: map_coordinates(channel, coordinates, order=1, mode="constant")
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)

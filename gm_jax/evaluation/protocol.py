@@ -54,10 +54,10 @@ class Protocol(NamedTuple):
     microbatch: int | None = None
 
     def drops_after(self) -> dict[int, float]:
-        """By what the learning rate is multiplied, by the epochs that are done then."""
+        """By what the learning rate is multiplied, by the epochs that are done then, from 1."""
         factors: dict[int, float] = {}
         for share, by in self.drops:
-            done = int(share * self.epochs)
+            done = max(1, int(share * self.epochs))
             factors[done] = factors.get(done, 1.0) * by
         return factors
 

@@ -132,7 +132,7 @@ def _method(condensed: Condensed, about: dict[str, Any]) -> str:
     config, name = condensed.config, about.get("recipe")
     plain = Config()
     if name is not None:
-        plain = recipe(name, config.dataset, config.ipc, config.factor)
+        plain = recipe(name, about["data"]["name"], config.ipc, config.factor)
     same = ("dataset", "image_size", "ipc", "iterations", "seed", "seeds")
     speed = ("precision", "convolution", "microbatch", "class_chunk", "set_chunk")
     plain = dataclasses.replace(plain, **{field: getattr(config, field) for field in same + speed})

@@ -122,7 +122,7 @@ def test_a_variant_that_is_none_is_one_line(folder, name, words):
 MY_SIGNALS = """\
 import jax.numpy as jnp
 
-from gm_jax import from_functions
+from gm_jax import UserError, from_functions
 from gm_jax.core.signals import features, hessian_vector, k_step
 
 line = from_functions(lambda key: jnp.zeros((64, 10)), lambda w, x: x.reshape(len(x), -1) @ w)
@@ -130,6 +130,13 @@ whole = lambda method: method._replace(signal=k_step(2, 0.1))
 other_shape = lambda method: method._replace(signal=hessian_vector(jnp.ones(3)))
 featureless = lambda method: method._replace(network=line, signal=features)
 none = lambda method: method._replace(signal=k_step(0, 0.1))
+
+
+def refuse(key, batch):
+    raise UserError("not these images")
+
+
+inner = lambda method: method._replace(inner_augment=refuse, microbatch=None)
 """
 
 
@@ -141,9 +148,10 @@ none = lambda method: method._replace(signal=k_step(0, 0.1))
         ("other_shape", ["hessian_vector", "(3,)"]),
         ("featureless", ["no features"]),
         ("none", ["k is 0", "1 or more"]),
+        ("inner", ["not these images"]),
     ],
 )
-def test_a_signal_that_does_not_fit_is_one_line(folder, name, words):
+def test_a_part_that_does_not_fit_is_one_line(folder, name, words):
     """Before the folder is made."""
     (folder / "mine.py").write_text(MY_SIGNALS)
     variant = ("--variant", f"mine:{name}", "--dataset", "digits", "--microbatch", 2)

@@ -7,7 +7,9 @@ import pytest
 
 from gm_jax.build import build_method, start_sets
 from gm_jax.config import Config
+from gm_jax.core.distances import by_part, cosine_l2
 from gm_jax.core.divergence import Divergence, find_divergence
+from gm_jax.core.signals import features, loss_gradient, together
 from gm_jax.data.loading import load
 
 SMALL = {
@@ -50,12 +52,28 @@ def test_a_run_that_is_finite_is_not_blamed():
         pytest.param({"image_lr": (1e24,)}, 1.0, "intra", 1, "image_lr", marks=pytest.mark.slow),
         # squares of gradients of images of 1e30 overflow in the first step
         ({"norm": "none"}, 1e30, "intra", 0, "image_lr"),
+        # a distance that needs the tensors' names
+        pytest.param(
+            *({"norm": "none", "counted": "convolutions"}, 1e30, "intra", 0, "image_lr"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_part_and_the_likely_cause(settings, scale, part, step, cause):
     found = found_in(Config(**SMALL | settings), scale=scale)
     assert (found.iteration, found.step, found.part, found.cause) == (0, step, part, cause)
     assert found.tensor is None or found.tensor.split("/")[-1] in ("kernel", "bias", "scale")
+
+
+@pytest.mark.slow
+def test_the_part_of_a_signal_of_two():
+    """A distance that needs both parts: the features overflow, times 1e38."""
+    distance = by_part(cosine_l2, lambda a, b: jnp.sum((1e38 * (a - b)) ** 2))
+    change = lambda method: method._replace(
+        signal=together(loss_gradient, features), distance=distance
+    )
+    found = found_in(Config(**SMALL), change)
+    assert (found.step, found.part, found.tensor) == (0, "intra", "1")
 
 
 @pytest.mark.slow

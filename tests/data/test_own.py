@@ -191,4 +191,4 @@ def test_own_data_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert "convnet   condensed" in capsys.readouterr().out
     (tmp_path / "set" / "left").rename(tmp_path / "set" / "zuletzt")
     assert cli.main(["evaluate", run, "--count", "1", "--epochs", "1"]) == 2
-    assert "holds classes ('left', 'right$_{')" in capsys.readouterr().err
+    assert "hold classes ('left', 'right$_{')" in capsys.readouterr().err

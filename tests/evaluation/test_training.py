@@ -21,6 +21,7 @@ from gm_jax.evaluation.protocol import (
     train_and_test,
 )
 from gm_jax.nn.networks import ConvNet, batch_norm, from_flax, from_functions
+from gm_jax.scoring import evaluation_key
 
 KEY = jax.random.key(0)
 
@@ -143,6 +144,24 @@ def test_a_third_of_the_images_is_cropped_by_whole_pixels():
     whole = jnp.sum(moved > 0.01, (1, 2, 3)) == 1
     cropped = int(jnp.sum(whole & (jnp.max(moved, (1, 2, 3)) > 0.999)))
     assert abs(cropped - 200) < 58
+
+
+def test_the_learning_rate_falls_after_an_epoch_at_the_earliest():
+    """Half of 3 epochs is 1; of a single epoch the rate stays what it is."""
+    assert Protocol(epochs=3).drops_after() == {1: 0.1}
+    assert Protocol(epochs=1).drops_after() == {1: 0.1}
+
+
+def test_an_evaluation_draws_with_other_keys_than_condensing():
+    """Of equal seeds."""
+    condensing = jax.random.key_data(jax.random.split(jax.random.key(7)))
+    assert not (condensing == jax.random.key_data(evaluation_key(7))[None]).all(1).any()
+
+
+def test_turning_asks_for_full_precision():
+    """Else an accelerator displaces pixels."""
+    program = str(jax.make_jaxpr(crop_scale_rotate)(KEY, jnp.zeros((1, 4, 4, 1))))
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST") > 0
 
 
 def test_summary_by_hand():

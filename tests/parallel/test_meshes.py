@@ -16,7 +16,7 @@ import gm_jax
 from gm_jax import api
 from gm_jax.build import build_method, check_spread
 from gm_jax.config import Config, Devices, Evaluation
-from gm_jax.core import inner_data, schemes
+from gm_jax.core import inner_data, schemes, step_rules
 from gm_jax.core.objectives import (
     MatchInfo,
     within,
@@ -275,7 +275,8 @@ def test_variants_that_differ_from_device_to_device_are_refused(digits):
     check = lambda variant: check_spread(SMALL, digits, variant, Devices(class_devices=2))
     for objective in (root, within, within_and_across, within_then_across(1, 1)):
         check(with_objective(objective))
-    check(lambda method: method._replace(inner_data=inner_data.real(20)))
+    real = lambda method: method._replace(inner_data=inner_data.real(20))
+    check(lambda method: real(method)._replace(step_rule=step_rules.fixed(2)))
     check_spread(SMALL, digits, with_objective(plain_sum), Devices())
     mixed = (schemes.inter(16, 8),)
     for variant, part in (
@@ -283,6 +284,7 @@ def test_variants_that_differ_from_device_to_device_are_refused(digits):
         (with_objective(centred), "objective"),
         (with_objective(late), "objective"),
         (lambda method: method._replace(inner_data=of_classes), "inner_data"),
+        (lambda method: real(method)._replace(step_rule=step_rules.overfit(2)), "step_rule"),
         (lambda method: method._replace(schemes=mixed), "scheme"),
     ):
         with pytest.raises(UserError, match=part):

@@ -97,6 +97,21 @@ def test_a_streamed_run_is_the_run_from_devices(digits, reads, changes, devices)
     assert read_ahead == (matched if config.scheme == "multi-level" else 0)
 
 
+@pytest.mark.slow
+def test_nothing_is_drawn_after_all_sets_diverged(digits, monkeypatch):
+    """Of nine iterations two are run, and one more was drawn for."""
+    numbers, orders = [], ahead.orders
+
+    def noted(*arguments):
+        drawn = orders(*arguments)
+        return lambda number: (numbers.append(number), drawn(number))[1]
+
+    monkeypatch.setattr(ahead, "orders", noted)
+    config = dataclasses.replace(SMALL, image_lr=(1e29,), iterations=9)
+    assert len(list(api.iterations(config, digits, devices=Devices(1, stream=True)))) == 2
+    assert numbers == [0, 1, 2]
+
+
 def test_what_was_not_expected_is_read_all_the_same():
     rows = np.arange(12, dtype=np.uint8).reshape(3, 4, 1, 1, 1)
     images = HostImages(rows)
