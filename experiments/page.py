@@ -111,9 +111,12 @@ def difference_tables(
 
 
 def write_csv(path: Path, found: Sequence[Found]) -> None:
-    """A line for each cell and network: every number that the table rounds, and the settings."""
+    """A line for each cell and network: every number that the table rounds, and the settings.
+
+    `set_means` are the means over the networks of each set, of which differences in pairs are made.
+    """
     head = ["row", "column", "network", "variant", "mean", "std", "std_sets", "sets", "networks"]
-    head += ["epochs", "seconds", "inner_epochs_taken"]
+    head += ["epochs", "set_means", "seconds", "inner_epochs_taken"]
     settings = [field.name for field in dataclasses.fields(Config)]
     with files.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -122,6 +125,7 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
             sets, networks = one.accuracies.shape
             place = [one.row, one.column, one.network, one.variant or ""]
             numbers = [*(f"{n:.3f}" for n in one.summary), sets, networks, one.epochs]
+            numbers += [" ".join(f"{100 * of_set.mean():.3f}" for of_set in one.accuracies)]
             numbers += [f"{one.seconds:.1f}", f"{one.inner_epochs:.2f}"]
             values = [getattr(one.config, name, "") for name in settings]
             writer.writerow(place + numbers + values)

@@ -28,7 +28,7 @@ from gm_jax.storage import files, pictures, run_folder
 class Settings:
     """Which runs are released, and where to."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, command.SOME]
     """NAME=RUN: what a run's method is called, and its folder."""
     out: Path
     """Folder to write into; files of the same names are replaced."""

@@ -189,7 +189,12 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
         error: of `condense`.
         dataset: what was condensed.
         variant: what it was condensed with.
+
+    Raises:
+        UserError: the error has no state: it was raised of sets that were read from a file.
     """
+    if error.state is None:
+        raise UserError("a divergence can only be explained where the sets were condensed")
     config, number = error.condensed.config, error.condensed.diverged[0]
     of_set = list_sets(config)[number]
     state = jax.tree.map(lambda a: jnp.asarray(a[number]), error.state)
@@ -203,10 +208,15 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
 def _describe_divergence(found: Divergence | None, of_set: SetSettings) -> str:
     if found is None:
         return "when its last iteration was repeated, all was finite"
-    what = "images" if found.part == "images" else f"{found.part} loss"
+    what = {
+        "images": "images are",
+        "gradient": "loss is, but its gradient by the images is",
+    }.get(found.part, f"{found.part} loss is")
     tensor = f" (tensor {found.tensor})" if found.tensor else ""
+    where = f"not finite in outer step {found.step} of iteration {found.iteration}"
+    if found.cause is None:
+        advice = "look for a derivative of the distance or the signal that is not, as of sqrt at 0"
+        return f"the {what} {where}: {advice}"
     value = getattr(of_set.swept, found.cause)
     than = "" if value is None else f" than {value:g}"
-    where = f"outer step {found.step} of iteration {found.iteration}"
-    smaller = f"try a smaller {checks.flag(found.cause)}{than}"
-    return f"the {what}{tensor} is not finite in {where}: {smaller}"
+    return f"the {what} {where}{tensor}: try a smaller {checks.flag(found.cause)}{than}"

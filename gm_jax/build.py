@@ -28,7 +28,7 @@ from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.core.signals import Signal
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, in_one_line
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
@@ -115,7 +115,7 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         step_rule=_build_step_rule(config),
         outer_steps=outer_steps(config),
         distance=COUNTED[config.counted](distances.DISTANCES[config.distance]),
-        inter_weight=swept.inter_weight,
+        inter_weight=len(dataset.class_names) if swept.inter_weight is None else swept.inter_weight,
         parametrisation=_build_parametrisation(config, dataset),
         augment=augment.siamese(plan) if plan else None,
         inner_data=_build_inner_data(config),
@@ -322,22 +322,37 @@ def check_fits(config: Config, dataset: Dataset) -> None:
 
 
 def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    """Raises `UserError` for what a variant's parts refuse, before anything runs.
+    """Raises `UserError` for what is wrong with a variant, before anything runs.
 
-    An iteration is traced, which computes nothing.  Mistakes in a variant raise what they raise.
+    An iteration is traced, which computes nothing; what is raised then is told in one line, and is
+    the cause of the `UserError`.
     """
     if variant is unchanged:
         return
+    try:
+        _check_variant(config, dataset, variant)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's functions raise, or JAX of what they return
+        raise UserError(f"the variant cannot be used: {in_one_line(error)}") from error
+
+
+def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
     method = variant(build_method(config, dataset))
     if not isinstance(method, Method) or not isinstance(method.signal, Signal):
         raise UserError("the variant must return a Method whose signal is a Signal")
     if not method.schemes:
         raise UserError("the variant must return a Method with at least one scheme")
+    for name in ("outer_steps", "batch_train", "batch_validation"):
+        if getattr(method, name) < 1:
+            raise UserError(f"the variant's {name} is {getattr(method, name)}: must be 1 or more")
     if config.microbatch and not method.signal.mean_over_images:
         raise UserError(
             f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
             "and is computed on all images of a group at once: leave it out"
         )
+
+    _check_distance(method, dataset)
 
     def iterate(key, swept, data):
         method = variant(build_method(config, dataset, swept))
@@ -346,6 +361,18 @@ def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
 
     swept = jax.tree.map(lambda numbers: numbers[0], swept_numbers(config))
     jax.eval_shape(iterate, jax.random.key(0), swept, dataset.train)
+
+
+def _check_distance(method: Method, dataset: Dataset) -> None:
+    """Raises `UserError` for a distance that no tensor of the signal counts in."""
+
+    signal = functools.partial(iteration.signal_of_one, method, dataset.image_shape)
+    of_class = jax.eval_shape(signal, jax.random.key(0))
+    if not jax.make_jaxpr(method.distance)(of_class, of_class).eqns:
+        raise UserError(
+            "the variant's distance is the same whatever the signal: distances of rows leave out "
+            "tensors of one dimension, which mse_global and cosine_global count"
+        )
 
 
 def check_spread(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:

@@ -97,7 +97,8 @@ def _check_value(name: str, value: Any, annotation: Any) -> None:
 
 def _check_several(name: str, values: Any, annotation: Any) -> None:
     """Settings that take several values: distinct ones."""
-    _check_type(name, values, tuple)
+    if not isinstance(values, tuple):
+        raise UserError(f"{name} {values!r}: must be a tuple of values, such as (1, 2)")
     for value in values:
         _check_value(name, value, annotation)
     if len(set(values)) < len(values):

@@ -1,6 +1,8 @@
 """The exceptions that end a command with one line."""
 
 import importlib
+import traceback
+from pathlib import Path
 from types import ModuleType
 
 
@@ -18,6 +20,20 @@ class StoppedError(Exception):
     def __init__(self, message: str, signal: str):
         super().__init__(message)
         self.signal = signal
+
+
+def in_one_line(error: Exception) -> str:
+    """What an exception says first, and the line of a user's own file that it came from.
+
+    Of a traceback, the last line outside of this package and of installed ones.
+    """
+    said = str(error).strip().partition("\n")[0]
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    ours = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(ours) and "site-packages" not in frame.filename:
+            return f"{text} ({frame.filename}, line {frame.lineno})"
+    return text
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from gm_jax.core.method import Variant, unchanged
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, in_one_line
 
 
 class VariantRecord(NamedTuple):
@@ -32,7 +32,11 @@ def load_variant(name: str) -> Variant:
     module = _module(name)
     function = getattr(module, name.partition(":")[2], None)
     if not callable(function):
-        functions = [key for key, value in vars(module).items() if callable(value)]
+        functions = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
         raise UserError(
             f"--variant {name}: no such function in {module.__file__}: "
             f"choose {', '.join(functions) or 'another module'}"
@@ -63,7 +67,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # whatever a user's file raises
-        reason = f"{type(error).__name__}: {error}"
+        reason = in_one_line(error)
         raise UserError(f"--variant {name}: {module} cannot be imported: {reason}") from error
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Key
 from gm_jax.core.iteration import (
     begin,
     group_signals,
+    match_images,
     outer_step,
     place,
     real_groups,
@@ -31,16 +32,18 @@ class Divergence(NamedTuple):
     Attributes:
         iteration: from 0.
         step: the outer step, from 0.
-        part: `intra` or `inter`, the loss; or `images`, those after the update.
+        part: `intra` or `inter`, the loss; `gradient`, that of a finite loss by the images; or
+            `images`, those after the update.
         tensor: of the network, as `params/Conv_0/kernel`; `None` if it is none of them.
-        cause: the setting of `Config` that is likely to blame.
+        cause: the setting of `Config` that is likely to blame; `None` for the gradient of images
+            that have not grown: a derivative is to blame.
     """
 
     iteration: int
     step: int
     part: str
     tensor: str | None
-    cause: str
+    cause: str | None
 
 
 def find_divergence(
@@ -78,11 +81,20 @@ def _first(
     where = (int(at.iteration), int(at.step))
     exploded = jnp.abs(state.images).max() > EXPLODED
     part = "inter" if jnp.isfinite(info.match.intra) else "intra"
+    scheme = method.schemes[where[0] % len(method.schemes)]
+
+    @jax.jit
+    def gradient(key, data, state):
+        keys = step_keys(key)
+        network = refresh_stats(method, keys.stats, data, state.network)
+        return match_images(method, at, keys, scheme, data, network, state.images)[1]
+
     if jnp.isfinite(info.match.loss):
-        return Divergence(*where, "images", None, "image_lr")
+        if exploded or jnp.isfinite(gradient(key, data, state)).all():
+            return Divergence(*where, "images", None, "image_lr")
+        return Divergence(*where, "gradient", None, None)
     if weights := _not_finite(state.network.params):
         return Divergence(*where, part, weights, "image_lr" if exploded else "network_lr")
-    scheme = method.schemes[where[0] % len(method.schemes)]
 
     @jax.jit
     def signals(key, data, state):

@@ -257,6 +257,19 @@ def group_signals(method: Method, network: NetworkState, groups: Batch) -> Any:
     return per_class(of_group, _classes_at_a_time(method, groups))(network.params, *groups)
 
 
+def signal_of_one(method: Method, shape: tuple[int, int, int], key: Key[Array, ""]) -> Any:
+    """The signal of a single image, all zeros, in a fresh network: to see what signals look like.
+
+    Args:
+        method: the equations.
+        shape: of the image.
+        key: of the network.
+    """
+    groups = Batch(jnp.zeros((1, 1, *shape)), jnp.zeros((1, 1), jnp.int32))
+    network = NetworkState(*method.network.init(key), None)
+    return jax.tree.map(lambda a: a[0], group_signals(method, network, groups))
+
+
 def match_signals(
     method: Method,
     match: Callable[[Any, Any], MatchInfo],

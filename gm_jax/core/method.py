@@ -43,7 +43,8 @@ class Method(NamedTuple):
         outer_steps: updates of the images in an iteration.
         distance: between the signals of two groups of images.
         signal: what is matched; the loss gradient by default.
-        inter_weight: of the part of the loss across classes; `None` is the number of classes.
+        inter_weight: of the part of the loss across classes; `None` is the number of classes, which
+            a run's settings give as a number.
         parametrisation: what is learned, and the images that it stands for; pixels by default.
         augment: `(key, x [n, h, w, channel]) -> x`, a random change of the images of a group before
             they are matched: with one key for the real and the synthetic ones; or `None`.

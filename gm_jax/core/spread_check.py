@@ -10,14 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from gm_jax.core import iteration
 from gm_jax.core.inner_data import synthetic
 from gm_jax.core.method import Method
 from gm_jax.core.schemes import Scheme
-from gm_jax.core.training import NetworkState
-from gm_jax.data.images import Batch, ClassImages
+from gm_jax.data.images import ClassImages
 from gm_jax.data.spread import HERE, Spread
 from gm_jax.errors import UserError
 from gm_jax.parallel.meshes import CLASSES
@@ -108,7 +107,9 @@ def _same_objective(
     method: Method, scheme: Scheme, share: int, shape: tuple[int, int, int]
 ) -> bool:
     """Loss and gradient by the signals."""
-    of_class = jax.eval_shape(functools.partial(_signal, method, shape), jax.random.key(0))
+    of_class = jax.eval_shape(
+        functools.partial(iteration.signal_of_one, method, shape), jax.random.key(0)
+    )
     noise = lambda key: jax.tree.map(
         lambda leaf: jax.random.normal(key, (2 * share, *leaf.shape), leaf.dtype), of_class
     )
@@ -128,13 +129,6 @@ def _same_objective(
         if not _same(found, (jnp.full(share, expected), split(gradient))):
             return False
     return True
-
-
-def _signal(method: Method, shape: tuple[int, int, int], key: Key[Array, ""]) -> Tree:
-    """The signal of one image."""
-    groups = Batch(jnp.zeros((1, 1, *shape)), jnp.zeros((1, 1), jnp.int32))
-    network = NetworkState(*method.network.init(key), None)
-    return jax.tree.map(lambda a: a[0], iteration.group_signals(method, network, groups))
 
 
 def _parts(whole: ClassImages, share: int) -> tuple[Array, Array]:

@@ -137,6 +137,15 @@ def refuse(key, batch):
 
 
 inner = lambda method: method._replace(inner_augment=refuse, microbatch=None)
+never = lambda method: method._replace(outer_steps=0, microbatch=None)
+ignored = lambda method: method._replace(signal=features)
+vector = lambda method: method._replace(distance=lambda a, b: jnp.zeros(3) + sum(
+    p.sum() for p in a.values() for p in p.values()
+))
+
+
+def branching(method):
+    return method._replace(outer_steps=2 if method.image_lr > 0.01 else 1)
 """
 
 
@@ -149,6 +158,10 @@ inner = lambda method: method._replace(inner_augment=refuse, microbatch=None)
         ("featureless", ["no features"]),
         ("none", ["k is 0", "1 or more"]),
         ("inner", ["not these images"]),
+        ("never", ["outer_steps is 0", "1 or more"]),
+        ("ignored", ["distance", "one dimension", "mse_global"]),
+        ("vector", ["the variant cannot be used", "(3,)"]),
+        ("branching", ["TracerBoolConversionError", "mine.py, line"]),
     ],
 )
 def test_a_part_that_does_not_fit_is_one_line(folder, name, words):

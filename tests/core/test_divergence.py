@@ -77,6 +77,18 @@ def test_the_part_of_a_signal_of_two():
 
 
 @pytest.mark.slow
+def test_a_gradient_that_is_not_finite_where_the_loss_is():
+    """sqrt at 0, of the signals' difference times 0: no learning rate is to blame."""
+
+    def root(a, b):
+        square = sum(jnp.sum((p - q) ** 2) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+        return jnp.sqrt(0 * square)
+
+    found = found_in(Config(**SMALL), lambda method: method._replace(distance=root))
+    assert found == Divergence(0, 0, "gradient", None, None)
+
+
+@pytest.mark.slow
 def test_images_that_overflow_after_a_finite_loss():
     """Gradients above 1e-3, times 1e3 times 3.4e38, are beyond float32; the loss is not."""
     huge = optax.chain(optax.scale(-3.4e38), optax.scale(1e3))

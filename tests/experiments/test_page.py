@@ -21,6 +21,7 @@ def test_the_table_rounds_what_the_csv_holds(tmp_path):
     page.write_csv(tmp_path / "a.csv", [found])
     (row,) = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
     assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
+    assert row["set_means"] == "60.000"
     assert row["scheme"] == "multi-level"
 
 
