@@ -68,11 +68,13 @@ def _about(name: str, run: Path) -> dict[str, Any]:
     config, (one,) = condensed.config, found
     dataset = Path(config.dataset).name
     contents = (run / "synthetic.npz").read_bytes()
+    random = run_folder.read_results(run)[one.network].get("random real")
     return {
         "file": f"{dataset}-{name}-ipc{config.ipc}",
         "images": f"{dataset}, ipc {config.ipc}",
         "method": name,
         "accuracy": shown(one),
+        "random_real": "" if random is None else f"{random['mean']:.1f} ± {random['std']:.1f}",
         "networks": f"{one.accuracies.shape[1]} {one.network}s for each set, {one.epochs} epochs",
         "iterations": config.iterations,
         "minutes": round(one.seconds / 60, 1),
@@ -82,11 +84,12 @@ def _about(name: str, run: Path) -> dict[str, Any]:
 
 
 def _readme(released: Sequence[dict[str, Any]]) -> str:
-    head = ["file", "images", "method", "test accuracy, %", "networks", "iterations", "minutes"]
+    head = ["file", "images", "method", "test accuracy, %", "random real images, %"]
+    head += ["networks", "iterations", "minutes"]
     rows = [
         [f"[{of['file']}.npz]({of['file']}.npz)"]
-        + [str(of[name]) for name in ("images", "method", "accuracy", "networks")]
-        + [str(of[name]) for name in ("iterations", "minutes")]
+        + [str(of.get(name, "")) for name in ("images", "method", "accuracy", "random_real")]
+        + [str(of[name]) for name in ("networks", "iterations", "minutes")]
         for of in released
     ]
     each = "\n\n".join(
@@ -100,8 +103,10 @@ def _readme(released: Sequence[dict[str, Any]]) -> str:
 
 {Table(head, rows).markdown}
 
-Test accuracy: mean ± standard deviation over all networks (sets). Minutes are those of the run's
-clock for all its sets, on a machine that may have had other work.
+Test accuracy: mean ± standard deviation over all networks (sets), trained on the set, and on as
+many random real images where these were evaluated: one draw of them for each seed of the run, and
+draws differ by several points. Minutes are those of the run's clock for all its sets, on a machine
+that may have had other work.
 
 ```python
 condensed = gm_jax.load_condensed("{first}.npz")

@@ -33,6 +33,7 @@ from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.core.parametrisation import pixels
 from gm_jax.data.host import HostImages, Places
 from gm_jax.data.images import ClassImages, Dataset
+from gm_jax.errors import UserError
 from gm_jax.nn import platforms
 from gm_jax.parallel import meshes
 from gm_jax.parallel.hosts import fetch
@@ -58,8 +59,11 @@ def condense(
         variant: a change of the method, `Method -> Method`.
         devices: that the sets, and the classes of each, are spread over; all by default.
 
+    Returns:
+        all sets, on the host.
+
     Raises:
-        UserError: a setting is not allowed.
+        UserError: a setting is not allowed, or something is wrong with the variant.
         DivergedError: a set stopped being finite; the others were finished first.
     """
     for number, after, _ in iterations(config, dataset, variant, devices=devices):
@@ -123,11 +127,12 @@ def iterations(
             Default: the start.
 
     Returns:
-        an iterator of `(number, state, info)`; see `core.loop.iterations`.  Their arrays lie on the
-        devices of their sets.
+        an iterator of `(number, state, info)`: the iteration's number from 0; the state after it,
+        arrays `[sets, ...]`, which the next iteration takes over, so copy what you keep; and what
+        it logs, arrays `[sets, outer_steps]`.  They lie on the devices of their sets.
 
     Raises:
-        UserError: a setting is not allowed.
+        UserError: a setting is not allowed, or something is wrong with the variant.
     """
     check(config)
     checks.check(devices)

@@ -30,6 +30,8 @@ def show(command: Show) -> None:
     path = command.out or beside
     if not path.name or path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out {path}: the picture is a PNG, so name it .png")
     if path.name in run_folder.FILES and path.name != "grid.png":
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,7 +19,7 @@ from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Sho
 from gm_jax.cli.ending import end
 from gm_jax.config import Config
 from gm_jax.errors import UserError
-from gm_jax.recipes import RecipeName, recipe
+from gm_jax.recipes import recipe
 
 OTHER_COMMANDS = (
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -33,14 +33,14 @@ OTHER_COMMANDS = (
 def commands(arguments: Sequence[str]) -> Any:
     """The commands, `condense` with the defaults of the recipe that the arguments name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe", choices=get_args(RecipeName))
+    parser.add_argument("--recipe", default="None")
     parser.add_argument("--dataset", default=Config.dataset)
     parser.add_argument("--ipc", type=int, default=Config.ipc)
     parser.add_argument("--factor", type=int)
     condense_with: Any = {}
     with contextlib.suppress(argparse.ArgumentError):  # of which tyro will complain
         named, _ = parser.parse_known_args(arguments)
-        if named.recipe is not None:
+        if named.recipe != "None":
             config = recipe(named.recipe, _name_of(named.dataset), named.ipc, named.factor)
             defaults = Condense(config, Path(), recipe=named.recipe)
             object.__setattr__(defaults, "out", tyro.MISSING)  # no path: it stays required

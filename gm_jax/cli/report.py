@@ -19,6 +19,8 @@ def report(command: Report) -> None:
         raise UserError(f"--out {path} would overwrite a run's file: name another")
     if not path.name or path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {path}: the report is HTML, so name it .html")
     found = run.gather(command.run)
     inside = run_folder.locked(command.run) if command.out is None else contextlib.nullcontext()
     try:

@@ -26,7 +26,7 @@ PerRow = Callable[[Float[Array, "k rows"], Float[Array, "k rows"]], Float[Array,
 
 
 def cosine(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows 1 - cos(a, b): the DC baseline (Zhao et al., 2021, arXiv 2006.05929).
+    """sum_rows (1 - cos(a, b)): the DC baseline (Zhao et al., 2021, arXiv 2006.05929).
 
     Examples:
         >>> a, b = jnp.array([[3.0, 1.0], [4.0, 0.0]]), jnp.array([[4.0, 0.0], [3.0, 2.0]])
@@ -37,27 +37,27 @@ def cosine(a: Tree, b: Tree) -> Float[Array, ""]:
 
 
 def cosine_l2(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows 1 - cos(a, b) + ||a - b||: angle and magnitude (arXiv 2208.00311); not squared."""
+    """sum_rows (1 - cos(a, b) + ||a - b||): angle and magnitude (arXiv 2208.00311); not squared."""
     return _sum_rows(lambda a, b: 1 - _cos(a, b) + _norm(a - b), a, b)
 
 
 def cosine_sqsum(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows 1 - cos(a, b) + ||a - b||^2."""
+    """sum_rows (1 - cos(a, b) + ||a - b||^2): the same paper's ablation."""
     return _sum_rows(lambda a, b: 1 - _cos(a, b) + _square(a - b), a, b)
 
 
 def cosine_sqmean(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows 1 - cos(a, b) + ||a - b||^2 / k, of rows of k numbers."""
+    """sum_rows (1 - cos(a, b) + ||a - b||^2 / k), of rows of k numbers: the same ablation."""
     return _sum_rows(lambda a, b: 1 - _cos(a, b) + _square(a - b) / len(a), a, b)
 
 
 def cosine_normdiff(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows 1 - cos(a, b) + (||a|| - ||b||)^2."""
+    """sum_rows (1 - cos(a, b) + (||a|| - ||b||)^2): the same ablation."""
     return _sum_rows(lambda a, b: 1 - _cos(a, b) + (_norm(a) - _norm(b)) ** 2, a, b)
 
 
 def l2(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows ||a - b||: magnitude alone.
+    """sum_rows ||a - b||: magnitude alone, of the same ablation.
 
     Examples:
         >>> f"{l2(jnp.array([[3.0], [4.0]]), jnp.zeros((2, 1))):.1f}"
@@ -67,7 +67,7 @@ def l2(a: Tree, b: Tree) -> Float[Array, ""]:
 
 
 def sqsum(a: Tree, b: Tree) -> Float[Array, ""]:
-    """sum_rows ||a - b||^2."""
+    """sum_rows ||a - b||^2: of the same ablation, and of IDC on colour (arXiv 2205.14959)."""
     return _sum_rows(lambda a, b: _square(a - b), a, b)
 
 

@@ -38,12 +38,14 @@ class Place(NamedTuple):
 
 
 class MatchInfo(NamedTuple):
-    """A matching loss and its parts.
+    """A matching loss and its parts.  An objective returns scalars; a run logs one for each step.
+
+    Only `loss` is minimised: an objective of your own may report what it likes as the others.
 
     Attributes:
-        loss: what is minimised, a scalar.
-        intra: sum_c D(gS_c, gT_c), a scalar; 0 where there are no signals of single classes.
-        inter: w * D(mean_c gS_c, mean_c gT_c), a scalar.
+        loss: what is minimised.
+        intra: sum_c D(gS_c, gT_c); 0 where there are no signals of single classes.
+        inter: w D(mean_c gS_c, mean_c gT_c), with the weight w that the objective is given.
     """
 
     loss: Float[Array, "*outer_steps"]

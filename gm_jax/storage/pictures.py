@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
-from gm_jax.errors import require
+from gm_jax.errors import UserError, require
 from gm_jax.storage.files import atomic
 
 
@@ -29,7 +29,12 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
 
     What was learned comes first where it is images that are decoded to others.  De-normalised and
     clipped for the picture only.
+
+    Raises:
+        UserError: matplotlib is not installed, or there is no set of that number.
     """
+    if not 0 <= number < len(condensed.images):
+        raise UserError(f"set {number}: there are sets 0 to {len(condensed.images) - 1}")
     require("matplotlib", "pictures")  # imported here: it takes half a second
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -66,6 +66,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: it holds something else than a run, is in use, or cannot be written.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not _is_ours(folder):

@@ -37,8 +37,9 @@ def test_a_released_file_is_the_run(finished, released):
     assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     found = json.loads((finished / "evaluation.json").read_text())["convnet"]["condensed"]
     assert about["accuracy"] == f"{found['mean']:.1f} ± {found['std']:.1f} (2)"
+    random = json.loads((finished / "evaluation.json").read_text())["convnet"]["random real"]
     page = (released / "README.md").read_text()
-    assert about["accuracy"] in page
+    assert f"| {about['accuracy']} | {random['mean']:.1f} ± {random['std']:.1f} |" in page
     assert about["command"] in page
     assert path.with_suffix(".png").name in page
 
