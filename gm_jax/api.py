@@ -213,15 +213,15 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
 def _describe_divergence(found: Divergence | None, of_set: SetSettings) -> str:
     if found is None:
         return "when its last iteration was repeated, all was finite"
-    what = {
-        "images": "images are",
-        "gradient": "loss is, but its gradient by the images is",
-    }.get(found.part, f"{found.part} loss is")
+    what, verb = {
+        "images": ("images", "are"),
+        "gradient": ("loss is finite, its gradient by the images", "is"),
+    }.get(found.part, (f"{found.part} loss", "is"))
     tensor = f" (tensor {found.tensor})" if found.tensor else ""
-    where = f"not finite in outer step {found.step} of iteration {found.iteration}"
+    where = f"{verb} not finite in outer step {found.step} of iteration {found.iteration}"
     if found.cause is None:
         advice = "look for a derivative of the distance or the signal that is not, as of sqrt at 0"
         return f"the {what} {where}: {advice}"
     value = getattr(of_set.swept, found.cause)
     than = "" if value is None else f" than {value:g}"
-    return f"the {what} {where}{tensor}: try a smaller {checks.flag(found.cause)}{than}"
+    return f"the {what}{tensor} {where}: try a smaller {checks.flag(found.cause)}{than}"

@@ -32,8 +32,6 @@ def show(command: Show) -> None:
         raise UserError(f"--out {path} is a folder: name a file")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: the picture is a PNG, so name it .png")
-    if path.name in run_folder.FILES and path.name != "grid.png":
-        raise UserError(f"--out {path} would overwrite a run's file: name another")
     try:
         pictures.write_grid(path, condensed, command.set)
     except OSError as error:

@@ -15,8 +15,6 @@ def report(command: Report) -> None:
     if command.run.is_file():
         raise UserError(f"{command.run} is a file: a report needs the whole run folder")
     path = command.out or command.run / "report.html"
-    if path.name in run_folder.FILES and path.name != "report.html":
-        raise UserError(f"--out {path} would overwrite a run's file: name another")
     if not path.name or path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file")
     if path.suffix.lower() not in (".html", ".htm"):

@@ -373,7 +373,8 @@ def test_run_folders_of_another_version_or_shape(copy):
 def test_wrong_evaluation_settings(finished):
     assert_refused(gm_jax("evaluate", finished, "--count", 0), "--count 0", "1 to")
     assert_refused(gm_jax("evaluate", finished, "--epochs", 10**10), "--epochs 10000000000")
-    assert_refused(gm_jax("show", finished, "--out", finished / "config.json"), "overwrite")
+    assert_refused(gm_jax("show", finished, "--out", finished / "config.json"), ".png")
+    assert_refused(gm_jax("report", finished, "--out", finished / "config.json"), ".html")
     assert_refused(gm_jax("evaluate", finished, "--seed", -1), "--seed -1")
     assert_refused(gm_jax("show", finished, "--set", 2), "--set 2", "0 to 1")
     assert_refused(gm_jax("export", finished, "--out", finished), "not an empty folder")
