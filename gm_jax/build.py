@@ -351,7 +351,6 @@ def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
             f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
             "and is computed on all images of a group at once: leave it out"
         )
-
     _check_distance(method, dataset)
 
     def iterate(key, swept, data):
@@ -364,8 +363,7 @@ def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
 
 
 def _check_distance(method: Method, dataset: Dataset) -> None:
-    """Raises `UserError` for a distance that no tensor of the signal counts in."""
-
+    """Raises `UserError` for a distance that leaves out every tensor of the signal."""
     signal = functools.partial(iteration.signal_of_one, method, dataset.image_shape)
     of_class = jax.eval_shape(signal, jax.random.key(0))
     if not jax.make_jaxpr(method.distance)(of_class, of_class).eqns:

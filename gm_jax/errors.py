@@ -1,6 +1,7 @@
 """The exceptions that end a command with one line."""
 
 import importlib
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -25,13 +26,14 @@ class StoppedError(Exception):
 def in_one_line(error: Exception) -> str:
     """What an exception says first, and the line of a user's own file that it came from.
 
-    Of a traceback, the last line outside of this package and of installed ones.
+    Of a traceback, the last line outside of this package, of installed ones, and of Python's own.
     """
     said = str(error).strip().partition("\n")[0]
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    ours = str(Path(__file__).parent)
+    installed = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    others = (str(Path(__file__).parent), "<frozen ", *installed)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours) and "site-packages" not in frame.filename:
+        if not frame.filename.startswith(others):
             return f"{text} ({frame.filename}, line {frame.lineno})"
     return text
 

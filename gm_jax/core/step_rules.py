@@ -35,7 +35,10 @@ class RuleState(NamedTuple):
 
 
 class StepRule(NamedTuple):
-    """A state machine; see the head of this file."""
+    """A state machine; see the head of this file.
+
+    Its state is any pytree with the fields `epochs` and `loss_rose`, which are logged.
+    """
 
     init: Callable[[Int[Array, ""], ValidationLoss], RuleState]
     update: Callable[[RuleState, ValidationLoss], RuleState]
