@@ -88,7 +88,7 @@ def _readme(released: Sequence[dict[str, Any]]) -> str:
     head += ["networks", "iterations", "minutes"]
     rows = [
         [f"[{of['file']}.npz]({of['file']}.npz)"]
-        + [str(of.get(name, "")) for name in ("images", "method", "accuracy", "random_real")]
+        + [str(of[name]) for name in ("images", "method", "accuracy", "random_real")]
         + [str(of[name]) for name in ("networks", "iterations", "minutes")]
         for of in released
     ]

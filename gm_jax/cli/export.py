@@ -24,8 +24,6 @@ def show(command: Show) -> None:
     check(command)
     condensed = run_folder.load_condensed(command.run)
     _note_diverged(condensed)
-    if not 0 <= command.set < len(condensed.images):
-        raise UserError(f"--set {command.set}: the run has sets 0 to {len(condensed.images) - 1}")
     beside = command.run.with_suffix(".png") if command.run.is_file() else command.run / "grid.png"
     path = command.out or beside
     if not path.name or path.is_dir():

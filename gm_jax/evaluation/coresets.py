@@ -25,7 +25,7 @@ def random_real(key: Key[Array, ""], data: ClassImages, ipc: int) -> Set:
     """`ipc` random real images a class, the least that a condensed set must beat.
 
     A class with fewer than `ipc` images gives them all, and repeats of them labelled -1, which
-    count nothing in a loss, but in BatchNorm's statistics.
+    do not count in a loss but do in BatchNorm's statistics.
     """
     x, y = draw_classes(key, data, ipc)
     drawn = y.shape[1]

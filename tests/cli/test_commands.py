@@ -376,7 +376,7 @@ def test_wrong_evaluation_settings(finished):
     assert_refused(gm_jax("show", finished, "--out", finished / "config.json"), ".png")
     assert_refused(gm_jax("report", finished, "--out", finished / "config.json"), ".html")
     assert_refused(gm_jax("evaluate", finished, "--seed", -1), "--seed -1")
-    assert_refused(gm_jax("show", finished, "--set", 2), "--set 2", "0 to 1")
+    assert_refused(gm_jax("show", finished, "--set", 2), "set 2", "0 to 1")
     assert_refused(gm_jax("export", finished, "--out", finished), "not an empty folder")
 
 
