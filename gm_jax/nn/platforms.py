@@ -45,7 +45,7 @@ def compiler_options(platform: str | None = None) -> dict[str, Any]:
     """Options for XLA, under which a program for that platform runs faster.
 
     Of the matrix products that a CPU can use, YNNPACK's, which are the default, are slower than
-    Eigen's in jaxlib 0.10 and faster in 0.12 (docs/performance.md).
+    Eigen's in jaxlib 0.10 and faster in 0.12 (docs/performance_notes.md).
 
     Args:
         platform: as JAX calls it; by default that of the default backend.

@@ -2,7 +2,7 @@
 
 `window_sum` and `window_spread` are each the other's transpose, so two primitives are closed under
 differentiation.  They stand here because XLA's own reduction over such windows, and the derivative
-it is given, take a third of ConvNet's time on a CPU (docs/performance.md).
+it is given, take a third of ConvNet's time on a CPU (docs/performance_notes.md).
 """
 
 import functools
