@@ -3,23 +3,25 @@
     python -m experiments.benchmarks.levers               # 28x28x1, ipc 1 and 10
 
 An iteration of the paper's method with two outer steps and one inner epoch between, on noise, and
-the same with one setting changed.  Ratios are to the plain one.  The programs take turns; no
-compilation cache is used.
+the same with one setting changed.  Ratios are to the plain one.  The programs take turns, each in
+processes of its own; no compilation cache is used.
 """
 
 import dataclasses
+import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 
 from experiments import command
 from experiments.benchmarks.cases import SHAPES
 from experiments.benchmarks.compile_time import timed_compilation
-from experiments.benchmarks.worker_gm_jax import noise_set
+from experiments.benchmarks.worker_gm_jax import noise_set, peak_bytes
 from experiments.command import SOME
 from gm_jax.checks import Count
 from gm_jax.config import Config
@@ -55,40 +57,73 @@ class Settings:
 
 
 class Cost(NamedTuple):
-    """Of one program: seconds to compile, seconds of an iteration, MiB of temporary memory."""
+    """Of one program.
+
+    Attributes:
+        compiled: seconds to compile.
+        ran: seconds of an iteration.
+        temporary: MiB, as the compiler counts them.
+        peak: MB of 10^6 bytes, of the process with its compiler; of the device, if that is no CPU.
+    """
 
     compiled: float
     ran: float
-    memory: float
+    temporary: float
+    peak: float
+
+
+Result = TypeVar("Result")
+
+
+def in_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module returns, called in a new process that has no compilation cache.
+
+    Args:
+        function: it and its arguments are pickled.
+        arguments: of the call.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=_without_cache) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _without_cache() -> None:
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def measure(config: Config, variant: Variant = unchanged) -> Cost:
-    """Compiles an iteration, without a cache, and runs it twice: the faster one counts."""
+    """Compiles an iteration and runs it twice: the faster one counts."""
     dataset = noise_set(SHAPES["mnist"], 10, config.batch_real)
     compiled, step, sets = timed_compilation(config, dataset, variant)
     times = [time.perf_counter()]
     for _, state, _ in loop.iterations(step, sets, dataset.train, 2):
         jax.block_until_ready(state)
         times.append(time.perf_counter())
-    memory = loop.memory(step).temporary / 2**20
-    return Cost(compiled, min(times[1] - times[0], times[2] - times[1]), memory)
+    ran = min(times[1] - times[0], times[2] - times[1])
+    return Cost(compiled, ran, loop.memory(step).temporary / 2**20, peak_bytes() / 1e6)
 
 
 def compare(ipc: int, rows: Mapping[str, tuple[Config, Variant]], repeats: int) -> None:
     """Measures all rows in turn, and prints medians and ratios to the first row."""
-    turns = [[measure(*row) for row in rows.values()] for _ in range(repeats)]
+    turns = [[in_process(measure, *row) for row in rows.values()] for _ in range(repeats)]
     medians = [Cost(*map(statistics.median, zip(*of))) for of in zip(*turns)]
     for name, cost in zip(rows, medians):
         ran, compiled = cost.ran / medians[0].ran, cost.compiled / medians[0].compiled
         shown = f"{cost.ran:.2f} | {ran:.2f} | {cost.compiled:.1f} | {compiled:.2f}"
-        print(f"| {ipc} | {name} | {shown} | {cost.memory:.0f} |", flush=True)
+        memory = f"{cost.temporary:.0f} | {cost.peak:.0f}"
+        print(f"| {ipc} | {name} | {shown} | {memory} |", flush=True)
 
 
 def print_head() -> None:
     """Device, version, and the head of the table."""
-    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
-    print("| ipc | | iteration, s | ratio | compilation, s | ratio | temporary memory, MiB |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(f"{in_process(device_kind)}, jax {jax.__version__}")
+    names = "iteration, s | ratio | compilation, s | ratio | temporary memory, MiB | peak, MB"
+    print(f"| ipc | | {names} |\n|---|---|---|---|---|---|---|---|", flush=True)
+
+
+def device_kind() -> str:
+    """The device's name; asked in a process of its own, which leaves an accelerator's memory."""
+    return jax.local_devices()[0].device_kind
 
 
 def work(settings: Settings, _: str) -> None:
@@ -113,5 +148,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_compilation_cache", False)
     sys.exit(main())

@@ -3,16 +3,14 @@
     python -m experiments.benchmarks.signals               # 28x28x1, ipc 1 and 10
 
 An iteration of one outer step (the paper's matching, and no inner epoch), on noise, with each
-signal of `experiments.signal_variants`.  Ratios are to the gradient.  The programs take turns; no
-compilation cache is used.
+signal of `experiments.signal_variants`.  Ratios are to the gradient.  The programs take turns, each
+in processes of its own; no compilation cache is used.
 """
 
 import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Annotated
-
-import jax
 
 from experiments import command, signal_variants
 from experiments.benchmarks.levers import compare, print_head
@@ -63,5 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_compilation_cache", False)
     sys.exit(main())
