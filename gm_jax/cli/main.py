@@ -30,6 +30,15 @@ OTHER_COMMANDS = (
 )
 
 
+IN_PLAIN_WORDS = (
+    (r"\.? ?[─-]{3,}╯? ?", "; "),  # between the parts of a complaint
+    (r"invalid literal for int\(\) with base 10: ", "must be a whole number, not "),
+    (r"could not convert string to float: ", "must be a number, not "),
+    (r"no type matching .* could be instantiated from (\[.*?\])\. Got errors:.*?; ", r"not \1; "),
+)
+"""What tyro says that a user need not read, and what is said instead; regular expressions."""
+
+
 def commands(arguments: Sequence[str]) -> Any:
     """The commands, `condense` with the defaults of the recipe that the arguments name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -76,10 +85,17 @@ def parse(
     except SystemExit as leave:
         if not leave.code:
             raise
-        # tyro draws its complaints in a box, of lines or of ASCII: what stands in it is one line
-        box = r"[│╭╮╰╯─]+|^\||\|$|\+?-{3,}\+?"
-        words = re.sub(box, " ", complaint.getvalue(), flags=re.MULTILINE).split()
-        raise UserError(" ".join(words)) from None
+        raise UserError(_in_one_line(complaint.getvalue())) from None
+
+
+def _in_one_line(complaint: str) -> str:
+    """What stands in the box that tyro draws, but for its title and what arguments mean."""
+    inside = [line[1:].rstrip(" │|") for line in complaint.splitlines()[1:]]
+    words = " ".join(line for line in inside if not line.startswith(9 * " ")).split()
+    text = " ".join(words)
+    for pattern, plain in IN_PLAIN_WORDS:
+        text = re.sub(pattern, plain, text)
+    return text.strip("; ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

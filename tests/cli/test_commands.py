@@ -243,7 +243,9 @@ def test_help_that_cannot_be_printed_is_one_line():
         (["--start", "zeros"], ["--start", "zeros", "noise", "real"]),
         (["--ipc", "0"], ["--ipc 0", "1 to"]),
         (["--ipc", "141", "--start", "real"], ["--ipc 141", "140"]),
-        (["--ipc", "two"], ["--ipc", "two"]),
+        (["--ipc", "two"], ["--ipc: must be a whole number, not 'two'"]),
+        (["--cutmix", "two"], ["--cutmix: must be a number, not 'two'"]),
+        (["--image-lr", "two"], ["--image-lr: not ['two']; ", "FLOAT"]),
         (["--iterations", "0"], ["--iterations 0", "1 to"]),
         (["--iterations", "-5"], ["--iterations -5", "1 to"]),
         (["--image-lr", "0"], ["--image-lr 0", "above 0"]),
@@ -291,7 +293,8 @@ def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("condensate"), "condensate")
     assert_refused(gm_jax(), "{condense, evaluate, show, report, export, prepare}")
     assert_refused(gm_jax("condense"), "--out")
-    assert_refused(gm_jax("evaluate"), "RUN")
+    expected = "gm-jax: Missing from gm-jax evaluate: RUN; For full helptext, run: gm-jax evaluate"
+    assert_refused(gm_jax("evaluate"), expected)
 
 
 @pytest.mark.slow
