@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from gm_jax import checks
 from gm_jax.cli import main as cli
+from gm_jax.cli.ending import let_any_name_be_printed
 from gm_jax.cli.terminal import notices, say
+from gm_jax.cli.work import is_out_of_memory
 from gm_jax.errors import StoppedError, UserError
 
 Settings = TypeVar("Settings")
@@ -69,6 +71,7 @@ def main(
     """
     program, name = f"python -m {module}", module.rpartition(".")[2]
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    let_any_name_be_printed()
     try:
         parsed = parse(settings, arguments, program, description)
         with notices():
@@ -82,6 +85,10 @@ def main(
         return _end(name, message, 128 + signal.Signals[error.signal])
     except KeyboardInterrupt:
         return _end(name, "interrupted", 130)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return _end(name, "out of memory: try smaller sizes", 2)
     return 0
 
 

@@ -22,15 +22,26 @@ import numpy as np
 
 from experiments import table
 from experiments.figures import panels
-from experiments.sweep import Cell, Scale, condense_cell, config, fan_out, load_once, resolve
+from experiments.page import write_page
+from experiments.sweep import (
+    Cell,
+    Scale,
+    condense_cell,
+    config,
+    fan_out,
+    first_images,
+    load_once,
+    resolve,
+)
 from gm_jax.build import build_method
 from gm_jax.checks import Count
 from gm_jax.core import training
 from gm_jax.core.distances import cosine_global, mse_global
 from gm_jax.core.iteration import group_signals
+from gm_jax.core.schemes import class_labels
 from gm_jax.data.images import Batch
 from gm_jax.data.spread import class_mean
-from gm_jax.storage import files, run_folder
+from gm_jax.storage import files
 
 NAME = "figure_gradient_gap"
 
@@ -61,14 +72,13 @@ class Gap(NamedTuple):
     ratio: Any
 
 
-def observe(cell: Cell, folder: Path, settings: Settings) -> Gap:
+def observe(cell: Cell, settings: Settings) -> Gap:
     """Trains fresh networks on the condensed images."""
     dataset = load_once(cell.config.dataset)
     method = build_method(cell.config, dataset)
     (scheme,) = method.schemes
-    condensed = run_folder.load_condensed(folder)
-    images, labels = jnp.asarray(condensed.images[0]), jnp.asarray(condensed.labels)
-    by_class = images.reshape(len(condensed.class_names), -1, *images.shape[1:])
+    by_class = first_images(cell, settings)
+    images, labels = by_class.reshape(-1, *by_class.shape[2:]), class_labels(by_class).reshape(-1)
     optimiser = method.network_optimiser(method.network_lr)
     train = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
     everything = Batch(images, labels)
@@ -109,7 +119,10 @@ def make(scale: Settings, command: str) -> None:
         scale = dataclasses.replace(scale, train_epochs=3, networks=2)
     cells = [Cell(name, "", config(scale, distance=name, seeds=1)) for name in DISTANCES]
     fan_out(cells, scale, lambda cell: condense_cell(cell, scale))
-    gaps = {cell.row: observe(cell, condense_cell(cell, scale), scale) for cell in cells}
+    gaps = {}
+    for cell in cells:
+        condense_cell(cell, scale)
+        gaps[cell.row] = observe(cell, scale)
     _write(scale, gaps, command)
 
 
@@ -131,9 +144,7 @@ def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
         f"{scale.networks} networks. {scale.dataset}, ipc {scale.ipc}, {scale.iterations} "
         "iterations."
     )
-    page = f"# The gap between gradients\n\n{rows}\n\n{caption}\n\n    {command}\n"
-    with files.atomic(path.with_suffix(".md")) as draft:
-        draft.write_text(page)
+    write_page(path.with_suffix(".md"), "The gap between gradients", rows, caption, command)
     print(f"{rows}\n{path}.md, .csv, .png")
 
 

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import table
 from experiments.figures import panels
-from experiments.page import accuracy_table, difference_tables
-from experiments.sweep import Cell, Found, Scale, cell_folder, config, load_once, resolve, run
+from experiments.page import accuracy_table, caption, difference_tables, write_page
+from experiments.sweep import Cell, Found, Scale, config, first_images, load_once, resolve, run
 from gm_jax.build import build_method
 from gm_jax.checks import Count
 from gm_jax.config import StepRuleName
@@ -31,7 +30,7 @@ from gm_jax.core.iteration import init, outer_steps
 from gm_jax.core.method import Method, StepState
 from gm_jax.core.signals import cross_entropy
 from gm_jax.evaluation.protocol import test_set
-from gm_jax.storage import files, run_folder
+from gm_jax.storage import files
 
 NAME = "figure_step_rules"
 
@@ -58,13 +57,11 @@ class Observed(NamedTuple):
     loss: np.ndarray
 
 
-def observe(cell: Cell, folder: Path, networks: int) -> Observed:
+def observe(cell: Cell, settings: Settings) -> Observed:
     """Runs one more iteration of fresh networks from the condensed images."""
     dataset = load_once(cell.config.dataset)
     method = build_method(cell.config, dataset)
-    condensed = run_folder.load_condensed(folder)
-    images = jnp.asarray(condensed.images[0])
-    start = init(method, images.reshape(len(condensed.class_names), -1, *images.shape[1:]))
+    start = init(method, first_images(cell, settings))
     test = test_set(dataset)
     test_loss = lambda state: _loss(method, state, test)
 
@@ -72,7 +69,7 @@ def observe(cell: Cell, folder: Path, networks: int) -> Observed:
         _, (info, loss) = outer_steps(method, key, dataset.train, start, test_loss)
         return info.inner_epochs, loss
 
-    keys = jax.random.split(jax.random.key(1), networks)
+    keys = jax.random.split(jax.random.key(1), settings.networks)
     found = jax.jit(lambda keys: jax.lax.map(of_network, keys))(keys)
     jax.clear_caches()
     return Observed(*map(np.asarray, found))
@@ -93,7 +90,7 @@ def make(scale: Settings, command: str) -> None:
     rules = get_args(StepRuleName)
     cells = [Cell(rule, "", config(scale, step_rule=rule, **steps)) for rule in rules]
     found = run(cells, scale)
-    observed = {cell.row: observe(cell, cell_folder(cell, scale), scale.networks) for cell in cells}
+    observed = {cell.row: observe(cell, scale) for cell in cells}
     _write(scale, found, observed, command)
 
 
@@ -115,13 +112,12 @@ def _write(
         f"- {one.row}: {one.inner_epochs:.1f} inner epochs in an iteration, {one.seconds:.0f} s"
         for one in found
     )
-    caption = (
-        f"ipc {scale.ipc}, {scale.iterations} iterations, {scale.batch_real} real images of each "
-        f"class; the figure is of {scale.networks} networks."
-    )
-    page = f"# Step rules\n\n{shown_tables}\n\n{costs}\n\n{caption}\n\n    {command}\n"
-    with files.atomic(path.with_suffix(".md")) as draft:
-        draft.write_text(page)
+    cells = f"ipc {scale.ipc}, {scale.iterations} iterations"
+    cells += f", {scale.batch_real} real images of each class"
+    under = caption(scale, found, cells)
+    under += f" The figure is of {scale.networks} networks on the first set."
+    body = f"{shown_tables}\n\n{costs}"
+    write_page(path.with_suffix(".md"), "Step rules", body, under, command)
     print(f"{shown_tables}\n{path}.md, .csv, .png")
 
 

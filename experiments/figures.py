@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gm_jax.storage.pictures import as_text
+
 
 def bars(
     path: Path, title: str, labels: Sequence[str], means: Sequence[float], spreads: Sequence[float]
@@ -16,7 +18,7 @@ def bars(
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.barh(range(len(labels)), means, xerr=spreads, color="0.7", capsize=3)
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [as_text(label) for label in labels])
     axes.invert_yaxis()
     low, high = (np.add(means, sign * np.array(spreads)) for sign in (-1, 1))
     axes.set_xlim(max(0, low.min() - 5), min(100, high.max() + 2))
@@ -42,7 +44,7 @@ def panels(
         for name, parts in series.items():
             values = parts[number]
             x, mean, spread = np.arange(values.shape[1]), values.mean(0), values.std(0)
-            axes.plot(x, mean, label=name, marker="." if len(x) <= 20 else None)
+            axes.plot(x, mean, label=as_text(name), marker="." if len(x) <= 20 else None)
             axes.fill_between(x, mean - spread, mean + spread, alpha=0.2)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -62,7 +64,7 @@ def lines(
     axes = figure.subplots()
     for name, points in series.items():
         x, mean, spread = zip(*sorted(points))
-        axes.errorbar(x, mean, spread, label=name, marker=".", capsize=3)
+        axes.errorbar(x, mean, spread, label=as_text(name), marker=".", capsize=3)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend()

@@ -97,6 +97,9 @@ class Job(NamedTuple):
 def jobs(table: str, arguments: tuple[str, ...]) -> list[Job]:
     """A job for each cell of a table."""
     module = f"experiments.{table}"
+    for word in ("--help", "-h", "--list-cells", "--cell"):
+        if word in arguments:
+            raise UserError(f"{word} after -- is of the script alone: python -m {module} {word}")
     listing = [sys.executable, "-m", module, *arguments, "--list-cells"]
     done = subprocess.run(listing, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -107,7 +110,10 @@ def jobs(table: str, arguments: tuple[str, ...]) -> list[Job]:
 def work(arguments: tuple[str, ...], settings: Settings, _: str) -> None:
     """Submits the jobs, and says how to go on."""
     submitit, found = require("submitit", "slurm"), jobs(settings.table, arguments)
-    executor = submitit.AutoExecutor(folder=settings.logs, cluster=settings.cluster)
+    try:
+        executor = submitit.AutoExecutor(folder=settings.logs, cluster=settings.cluster)
+    except RuntimeError as error:
+        raise UserError(f"--cluster {settings.cluster}: {error}") from error
     executor.update_parameters(
         timeout_min=settings.minutes,
         gpus_per_node=settings.gpus,

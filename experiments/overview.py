@@ -9,6 +9,7 @@ cell, beside what was published for full settings, and the commands that make th
 
 import csv
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,8 +120,10 @@ def _row(of: Result) -> list[str]:
 
 
 def _commands(of: Result) -> list[str]:
-    run = f"runs/{of.dataset}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
-    condense = f"gm-jax condense --recipe {of.recipe} --dataset {of.dataset} --ipc {of.ipc}"
+    dataset = shlex.quote(of.dataset)
+    run = f"runs/{Path(of.dataset).name}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
+    run = shlex.quote(run)
+    condense = f"gm-jax condense --recipe {of.recipe} --dataset {dataset} --ipc {of.ipc}"
     lines = [f"{condense} --iterations {of.iterations} --seeds {of.seeds} --out {run}"]
     if of.sets:
         networks = f"--count {of.networks} --epochs {of.epochs} --skip-random-real"

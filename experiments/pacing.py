@@ -16,6 +16,7 @@ from gm_jax import api
 from gm_jax.cli.terminal import say
 from gm_jax.config import outer_steps
 from gm_jax.core.method import unchanged
+from gm_jax.errors import UserError
 from gm_jax.storage import files
 from gm_jax.variants import describe_named, load_variant
 
@@ -58,6 +59,10 @@ def measured(cells: Sequence[Cell], scale: Scale) -> dict[str, float]:
 
 def _measured(cells: Iterable[Cell], path: Path) -> dict[str, Any]:
     held = files.read_json(path) if path.exists() else {}
+    try:
+        _ = [(float(of["seconds"]), of["settings"]) for of in held.values()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: delete it") from error
     for cell in cells:
         alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
         variant = None if cell.variant is None else describe_named(cell.variant)._asdict()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from experiments.figures import bars
 from experiments.sweep import Cell, Found, Scale, cell_folder
-from gm_jax.config import Config
+from gm_jax.config import OF_CONVNET, Config
 from gm_jax.report.page import render
 from gm_jax.report.pictures import Picture, strip
 from gm_jax.storage import files, run_folder, snapshots
@@ -36,7 +36,8 @@ class Table(NamedTuple):
     @property
     def markdown(self) -> str:
         """The same in Markdown."""
-        lines = [self.head, ["---"] * len(self.head), *self.rows]
+        texts = [[text.replace("|", r"\|") for text in row] for row in (self.head, *self.rows)]
+        lines = [texts[0], ["---"] * len(self.head), *texts[1:]]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -67,8 +68,8 @@ def difference(found: Found, base: Found) -> str:
     """`+0.4 ± 0.2 (5)`: mean over pairs of sets of one seed, and its standard error; in percent.
 
     A set's accuracy is the mean over its networks.  One pair has no standard error; where a set
-    diverged, or the sets are of other seeds or images, or were evaluated by another network or for
-    other epochs, there are no pairs.
+    diverged, or the sets are of other seeds or images, or were evaluated by another network or in
+    another way, there are no pairs.
     """
     if not _complete(found) or not _complete(base) or _comparable(found) != _comparable(base):
         return "no pairs"
@@ -87,7 +88,8 @@ def _comparable(found: Found) -> tuple[Any, ...]:
     config = found.config
     assert config is not None
     sets = config.dataset, config.image_size, config.ipc, config.seed, config.seeds
-    return *sets, found.network, found.epochs
+    networks = [getattr(config, name) for name in OF_CONVNET]
+    return *sets, found.network, *networks, found.epochs, found.tested
 
 
 def difference_tables(
@@ -115,8 +117,18 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
 
     `set_means` are the means over the networks of each set, of which differences in pairs are made.
     """
-    head = ["row", "column", "network", "variant", "mean", "std", "std_sets", "sets", "networks"]
-    head += ["epochs", "set_means", "seconds", "inner_epochs_taken"]
+    head = ["row", "column", "trained_network", "variant"]
+    head += [
+        "mean",
+        "std",
+        "std_sets",
+        "sets",
+        "networks",
+        "epochs",
+        "set_means",
+        "seconds",
+        "inner_epochs_taken",
+    ]
     settings = [field.name for field in dataclasses.fields(Config)]
     with files.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -163,11 +175,9 @@ def save(page: Page, tables: Sequence[Table], found: Sequence[Found], scale: Sca
         labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
         bars(draft, page.title, labels, means, spreads)
-    caption, shown_tables = _caption(page, scale, found), "\n\n".join(t.markdown for t in tables)
-    with files.atomic(path.with_suffix(".md")) as draft:
-        text = f"# {page.title}\n\n{shown_tables}\n\n{caption}\n\n    {page.command}\n"
-        draft.write_text(text, encoding="utf-8")
-    values = {"title": page.title, "tables": tables, "caption": caption, "command": page.command}
+    under, shown_tables = caption(scale, found, page.cells), "\n\n".join(t.markdown for t in tables)
+    write_page(path.with_suffix(".md"), page.title, shown_tables, under, page.command)
+    values = {"title": page.title, "tables": tables, "caption": under, "command": page.command}
     with files.atomic(path.with_suffix(".html")) as draft:
         page_text = render("table.html", cells=_pictures(found, scale), **values)
         draft.write_text(page_text, encoding="utf-8", errors="backslashreplace")
@@ -187,10 +197,24 @@ def _pictures(found: Sequence[Found], scale: Scale) -> list[tuple[str, Picture]]
     return pictures
 
 
-def _caption(page: Page, scale: Scale, found: Sequence[Found]) -> str:
+def write_page(path: Path, title: str, body: str, caption: str, command: str) -> None:
+    """A Markdown page: what was found, how it came about, and the command that made it."""
+    with files.atomic(path) as draft:
+        text = f"# {title}\n\n{body}\n\n{caption}\n\n    {command}\n"
+        draft.write_text(text, encoding="utf-8")
+
+
+def caption(scale: Scale, found: Sequence[Found], cells: str | None = None) -> str:
+    """What the numbers of a table are.
+
+    Args:
+        scale: of every cell.
+        found: the cells.
+        cells: how they were condensed, where the scale does not say it.
+    """
     epochs = sorted({one.epochs for one in found if one.epochs})
-    own = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
-    cells = own if page.cells is None else page.cells
+    if cells is None:
+        cells = f"{scale.iterations} iterations, {scale.batch_real} real images of each class"
     tested = f"networks for each set: {scale.count}, {'/'.join(map(str, epochs))} epochs"
     format = "Test accuracy in percent: mean ± standard deviation over all networks (sets)."
     smoke = " A smoke test: the numbers mean nothing." if scale.smoke else ""

@@ -68,14 +68,16 @@ def _about(name: str, run: Path) -> dict[str, Any]:
     config, (one,) = condensed.config, found
     dataset = Path(config.dataset).name
     contents = (run / "synthetic.npz").read_bytes()
-    random = run_folder.read_results(run)[one.network].get("random real")
+    results = run_folder.read_results(run)
+    random, protocol = results[one.network].get("random real"), results["ran"].get("protocol")
     return {
         "file": f"{dataset}-{name}-ipc{config.ipc}",
         "images": f"{dataset}, ipc {config.ipc}",
         "method": name,
         "accuracy": shown(one),
         "random_real": "" if random is None else f"{random['mean']:.1f} ± {random['std']:.1f}",
-        "networks": f"{one.accuracies.shape[1]} {one.network}s for each set, {one.epochs} epochs",
+        "networks": f"{one.accuracies.shape[1]} {one.network}s for each set, {one.epochs} epochs, "
+        f"protocol {protocol}",
         "iterations": config.iterations,
         "minutes": round(one.seconds / 60, 1),
         "command": command_of(condensed, Path("RUN")),

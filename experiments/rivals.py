@@ -1,5 +1,8 @@
 """Rows to compare a method with: coresets and the full training set, evaluated in the same way."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from gm_jax.build import build_network
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, check
 from gm_jax.data.images import Dataset
+from gm_jax.errors import UserError
 from gm_jax.evaluation.coresets import Set, full_set, herding, k_center, random_real, select_real
 from gm_jax.evaluation.protocol import (
     LabelledSets,
@@ -21,7 +25,7 @@ from gm_jax.evaluation.protocol import (
 )
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
-from gm_jax.storage import files
+from gm_jax.storage import files, provenance
 
 FULL = "full set"
 RIVALS = ("random", "herding", "k-center", FULL)
@@ -47,14 +51,26 @@ def rival(kind: str, scale: Scale, column: str, full_epochs: int) -> Found:
     asked = {"kind": kind, "dataset": scale.dataset, "count": scale.count, "smoke": scale.smoke}
     asked |= {"epochs": full_epochs} if kind == FULL else {"epochs": scale.epochs}
     asked |= {} if kind == FULL else {"ipc": scale.ipc, "seeds": scale.seeds}
-    if not (path.exists() and files.read_json(path)["asked"] == asked):
+    asked |= {"data": provenance.data(load_once(scale.dataset))}
+    found = _read(path, asked)
+    if found is None:
         accuracies, epochs = _evaluate(kind, scale, settings, full_epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = {"asked": asked, "epochs": epochs, "accuracies": accuracies.tolist()}
-        files.write_json(path, found)
-    held = files.read_json(path)
-    accuracies = np.array(held["accuracies"])
-    return Found(kind, column, settings.network, accuracies, None, held["epochs"], 0.0, 0.0)
+        held = {"asked": asked, "epochs": epochs, "accuracies": accuracies.tolist()}
+        files.write_json(path, held)
+        found = accuracies, epochs
+    return Found(kind, column, settings.network, found[0], None, found[1], 0.0, 0.0)
+
+
+def _read(path: Path, asked: dict[str, Any]) -> tuple[np.ndarray, int] | None:
+    """Accuracies and epochs of a file, `None` unless it is of what is asked."""
+    held: Any = files.read_json(path) if path.exists() else {"asked": None}
+    try:
+        if held["asked"] != asked:
+            return None
+        return np.array(held["accuracies"], float), int(held["epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: delete it") from error
 
 
 def _evaluate(

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from experiments.command import FailedError
 from gm_jax.build import check_fits, check_variant
 from gm_jax.checks import MOST, Count, between
 from gm_jax.cli.commands import Condense, Evaluate
@@ -28,7 +30,7 @@ from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
 from gm_jax.recipes import RecipeName
-from gm_jax.storage import files, run_folder
+from gm_jax.storage import provenance, run_folder
 from gm_jax.variants import load_variant
 
 
@@ -111,6 +113,7 @@ class Found(NamedTuple):
         seconds: of all iterations of the condensation, compilation included.
         inner_epochs: in an iteration, summed over outer steps; mean over iterations and sets.
         variant: the change of the method, `module:function`.
+        tested: the protocol's name, and the seed, of the evaluation; `None` where there is none.
     """
 
     row: str
@@ -122,6 +125,7 @@ class Found(NamedTuple):
     seconds: float
     inner_epochs: float
     variant: str | None = None
+    tested: tuple[str, int] | None = None
 
     @property
     def summary(self) -> Summary:
@@ -224,6 +228,20 @@ def condense_cell(cell: Cell, scale: Scale) -> Path:
     return folder
 
 
+def first_images(cell: Cell, scale: Scale) -> jax.Array:
+    """The images of a cell's first set by class, `[C, n, h, w, channel]`.
+
+    Raises:
+        FailedError: it diverged.
+    """
+    condensed = run_folder.load_condensed(cell_folder(cell, scale))
+    if 0 not in condensed.finished:
+        at = condensed.iterations[0]
+        raise FailedError(f"{cell.name}: the first set diverged at iteration {at}")
+    images = jnp.asarray(condensed.images[0])
+    return images.reshape(len(condensed.class_names), -1, *images.shape[1:])
+
+
 def cell_folder(cell: Cell, scale: Scale) -> Path:
     """The cell's run folder."""
     name = f"{cell.row} {cell.column}".strip()
@@ -259,14 +277,15 @@ def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
 
 
 def _is_evaluated(folder: Path, cell: Cell, scale: Scale) -> bool:
-    if not (folder / "evaluation.json").exists():
-        return False
-    held = files.read_json(folder / "evaluation.json")
+    held, dataset = run_folder.read_results(folder), load_once(cell.config.dataset)
     networks = cell.networks or (cell.config.network,)
-    wanted = scale.epochs or paper_protocol(load_once(cell.config.dataset)).epochs
-    ran = {"protocol": Evaluation.protocol, "count": scale.count, "seed": Evaluation.seed}
-    complete = set(networks) <= set(held) and ran.items() <= held["ran"].items()
-    return complete and all(held[name]["protocol"]["epochs"] == wanted for name in networks)
+    if not set(networks) <= set(held):
+        return False
+    ran: dict[str, Any] = {"protocol": Evaluation.protocol, "count": scale.count}
+    ran |= {"seed": Evaluation.seed, "data": provenance.data(dataset)}
+    wanted = scale.epochs or paper_protocol(dataset).epochs
+    epochs = {held[name]["protocol"]["epochs"] for name in networks}
+    return ran.items() <= held["ran"].items() and epochs == {wanted}
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -314,7 +333,7 @@ def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
     for line in metrics:
         by_values[_values(condensed.config, line)].append(line)
     name = None if condensed.variant is None else condensed.variant.name
-    found = []
+    found, ran = [], results.get("ran", {})
     for network, (values, lines) in itertools.product(networks, by_values.items()):
         result = results.get(network, {})
         accuracies = np.array(result.get(f"condensed{values}", {}).get("accuracies", []))
@@ -329,6 +348,7 @@ def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
                 seconds=lines[-1]["seconds"] if lines else 0.0,
                 inner_epochs=float(np.mean([sum(line["inner_epochs"]) for line in lines] or [0])),
                 variant=name,
+                tested=(ran.get("protocol", "paper"), ran.get("seed", 0)) if results else None,
             )
         )
     return found

@@ -12,8 +12,9 @@ DC, DSA and IDC are in `gm_jax.evaluation.published`.
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
-from experiments import table
+from experiments import command, table
 from experiments.page import Page, accuracy_table, save
 from experiments.rivals import RIVALS, rival
 from experiments.sweep import Cell, Scale, config, resolve, run
@@ -36,9 +37,9 @@ METHODS = {
 class Settings(Scale):
     """The size of every condensation and evaluation, and the data."""
 
-    datasets: tuple[str, ...] = ("mnist5k",)
+    datasets: Annotated[tuple[str, ...], command.SOME] = ("mnist5k",)
     """Data sets, in place of --dataset."""
-    ipcs: tuple[Count, ...] = (1, 10, 50)
+    ipcs: Annotated[tuple[Count, ...], command.SOME] = (1, 10, 50)
     """Images of each class, in place of --ipc."""
     full_epochs: Count = 60
     """Epochs of evaluation on the full training set."""

@@ -10,8 +10,9 @@ The last columns are modified ConvNets: width, depth, activation, norm, pooling.
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
-from experiments import table
+from experiments import command, table
 from experiments.page import Page, accuracy_table, save
 from experiments.sweep import Cell, Scale, config, resolve, run
 from gm_jax.config import NetworkName
@@ -33,9 +34,9 @@ CONVNETS = (
 class Settings(Scale):
     """The size of every condensation and evaluation, and the networks."""
 
-    sources: tuple[NetworkName, ...] = ("convnet",)
+    sources: Annotated[tuple[NetworkName, ...], command.SOME] = ("convnet",)
     """Networks to condense with."""
-    targets: tuple[str, ...] = (*ARCHITECTURES, *CONVNETS)
+    targets: Annotated[tuple[str, ...], command.SOME] = (*ARCHITECTURES, *CONVNETS)
     """Networks to train on the images, as in `gm-jax evaluate --networks`."""
 
 

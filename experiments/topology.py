@@ -25,7 +25,13 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import command
-from gm_jax.build import at_a_time, build_method, check_mesh, start_sets
+from gm_jax.build import (
+    at_a_time,
+    build_method,
+    check_mesh,
+    check_network_fits,
+    start_sets,
+)
 from gm_jax.checks import Count
 from gm_jax.config import Config, Devices, check
 from gm_jax.core import loop
@@ -114,7 +120,10 @@ def compile_for(settings: Settings) -> tuple[Mesh, jax.stages.Compiled]:
     seeds = settings.sets or settings.config.seeds
     config = on_tpu(dataclasses.replace(settings.config, seeds=seeds))
     check(config)
+    if settings.config.dataset != Config.dataset:
+        raise UserError("--dataset has no meaning here: see --dataset-shape, --classes, --images")
     dataset, devices = abstract_set(settings), slice_devices(settings.topology)
+    check_network_fits(config, dataset)
     shared = Devices(len(devices), class_devices=settings.class_devices)
     of_sets = check_mesh(config, dataset, shared, devices)
     mesh = meshes.make_mesh(devices[: of_sets * settings.class_devices], settings.class_devices)

@@ -28,7 +28,7 @@ from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.core.signals import Signal
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError, in_one_line
+from gm_jax.errors import UserError, of_variant
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
@@ -327,14 +327,9 @@ def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
     An iteration is traced, which computes nothing; what is raised then is told in one line, and is
     the cause of the `UserError`.
     """
-    if variant is unchanged:
-        return
-    try:
-        _check_variant(config, dataset, variant)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a user's functions raise, or JAX of what they return
-        raise UserError(f"the variant cannot be used: {in_one_line(error)}") from error
+    if variant is not unchanged:
+        with of_variant():
+            _check_variant(config, dataset, variant)
 
 
 def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:

@@ -96,13 +96,14 @@ def _check_value(name: str, value: Any, annotation: Any) -> None:
 
 
 def _check_several(name: str, values: Any, annotation: Any) -> None:
-    """Settings that take several values: distinct ones."""
+    """Settings that take several values: distinct ones, as results are named by six digits."""
     if not isinstance(values, tuple):
         raise UserError(f"{name} {values!r}: must be a tuple of values, such as (1, 2)")
     for value in values:
         _check_value(name, value, annotation)
-    if len(set(values)) < len(values):
-        raise UserError(f"{name} {' '.join(map(str, values))}: a value is given twice")
+    if len({f"{v:g}" if isinstance(v, float) else v for v in values}) < len(values):
+        said = "a value is given twice (six digits count)"
+        raise UserError(f"{name} {' '.join(map(str, values))}: {said}")
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:

@@ -1,8 +1,10 @@
 """The exceptions that end a command with one line."""
 
+import contextlib
 import importlib
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -36,6 +38,20 @@ def in_one_line(error: Exception) -> str:
         if not frame.filename.startswith(others):
             return f"{text} ({frame.filename}, line {frame.lineno})"
     return text
+
+
+@contextlib.contextmanager
+def of_variant() -> Iterator[None]:
+    """Whatever a user's functions raise meanwhile, or JAX of what they return, as a `UserError`.
+
+    It says in one line what it is, and the error is its cause.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the variant cannot be used: {in_one_line(error)}") from error
 
 
 def require(module: str, extra: str) -> ModuleType:

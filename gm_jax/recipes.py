@@ -31,7 +31,7 @@ def recipe(name: str, dataset: str, ipc: int, factor: int | None = None) -> Conf
     Args:
         name: one of `RecipeName`.
         dataset: a data set's name; of one at a path, `data.loading.name_of` knows it.  What has no
-            published settings is treated as CIFAR-10, digits as MNIST.
+            published settings is treated as CIFAR-10 (but with 512 inner images), digits as MNIST.
         ipc: as in `Config`.
         factor: of multi-formation, which some settings depend on; the recipe's own by default.
 

@@ -16,7 +16,7 @@ from gm_jax.condensed import Condensed
 from gm_jax.config import Config, Evaluation, list_sets, several_values, with_network
 from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, of_variant
 from gm_jax.evaluation import scores
 from gm_jax.evaluation.coresets import full_set, random_real
 from gm_jax.evaluation.protocol import (
@@ -92,7 +92,7 @@ def evaluate(
     Raises:
         UserError: a setting is not allowed, a network does not fit, or all sets diverged.
     """
-    check_evaluation(condensed, dataset, settings)
+    check_evaluation(condensed, dataset, settings, variant)
     config = condensed.config
     mean, std = (jnp.asarray(part, float) for part in (condensed.mean, condensed.std))
     dataset = dataset._replace(train=dataset.train._replace(mean=mean, std=std))
@@ -234,7 +234,9 @@ def _protocol(config: Config, dataset: Dataset, settings: Evaluation) -> Protoco
     return protocol._replace(epochs=settings.epochs or protocol.epochs, microbatch=microbatch)
 
 
-def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluation) -> None:
+def check_evaluation(
+    condensed: Condensed, dataset: Dataset, settings: Evaluation, variant: Variant = unchanged
+) -> None:
     """Raises `UserError` for the first thing that `evaluate` does not allow."""
     checks.check(settings)
     for what, held, found in (
@@ -261,6 +263,7 @@ def check_evaluation(condensed: Condensed, dataset: Dataset, settings: Evaluatio
         raise UserError(f"--tests {settings.tests}: at most {epochs}, the epochs of training")
     for config in _named_configs(condensed, settings).values() or (condensed.config,):
         check_network_fits(config, dataset)
+    _networks(condensed, dataset, settings, variant)
 
 
 def networks_to_train(condensed: Condensed, settings: Evaluation) -> int:
@@ -279,7 +282,8 @@ def _networks(
     if named := _named_configs(condensed, settings):
         return {name: build_network(config, dataset) for name, config in named.items()}
     config = condensed.config
-    return {config.network: variant(build_method(config, dataset)).network}
+    with of_variant():
+        return {config.network: variant(build_method(config, dataset)).network}
 
 
 def _named_configs(condensed: Condensed, settings: Evaluation) -> dict[str, Config]:

@@ -185,6 +185,8 @@ def test_wrong_settings_are_refused_before_anything_is_compiled(digits, plain):
         gm_jax.iterations(CONFIG, digits, lambda method: method._replace(schemes=()))
     with pytest.raises(gm_jax.UserError, match="--count 0"):
         gm_jax.evaluate(plain, digits, gm_jax.Evaluation(count=0))
+    with pytest.raises(gm_jax.UserError, match=r"the variant cannot be used: AttributeError: .*py"):
+        gm_jax.evaluate(plain, digits, variant=lambda method: method.nothing)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 
@@ -38,11 +38,11 @@ class Settings:
 
     dataset: str = "mnist5k"
     """Data set, as `gm-jax condense` knows it."""
-    ipc: tuple[Count, ...] = (1,)
+    ipc: Annotated[tuple[Count, ...], command.SOME] = (1,)
     """Synthetic images of each class."""
     batch_real: Count = 32
     """Real images of each class."""
-    numbers: tuple[Count, ...] = (1, 4, 16)
+    numbers: Annotated[tuple[Count, ...], command.SOME] = (1, 4, 16)
     """Numbers of sets, and of networks."""
     epochs: Count = 5
     """Epochs of an evaluation."""

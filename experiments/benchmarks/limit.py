@@ -87,6 +87,9 @@ def measure(settings: Settings) -> list[Row]:
     size = platforms.defaults().microbatch
     if platforms.defaults().convolution != "winograd" or size is None:
         raise UserError(f"{jax.default_backend()}: Winograd's tiles are measured, which a CPU uses")
+    if CLASSES * settings.batch_real <= size:
+        least = size // CLASSES + 1
+        raise UserError(f"--batch-real {settings.batch_real}: must be at least {least}")
     parts_of_class = -(-settings.batch_real // size)
 
     def median(call: Callable) -> float:

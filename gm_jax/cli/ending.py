@@ -1,7 +1,15 @@
-"""Lines on standard error, the last of which says why a command could not do its work."""
+"""What a command prints: lines on standard error, the last of which says why it failed."""
 
 import contextlib
+import io
 import sys
+
+
+def let_any_name_be_printed() -> None:
+    """Escapes characters that a stream cannot show: a path may hold any byte."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def complain(line: str) -> None:

@@ -25,7 +25,7 @@ def evaluate(command: Evaluate) -> None:
     checks.check(command)
     condensed, dataset = _read(command)
     variant, settings = _variant(command, condensed), command.settings
-    scoring.check_evaluation(condensed, dataset, settings)
+    scoring.check_evaluation(condensed, dataset, settings, variant)
     if not _is_pt(command.run):
         _note(command.run, condensed, dataset)
     with (

@@ -16,7 +16,7 @@ import tyro
 
 from gm_jax.checks import check
 from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Show
-from gm_jax.cli.ending import end
+from gm_jax.cli.ending import end, let_any_name_be_printed
 from gm_jax.config import Config
 from gm_jax.errors import UserError
 from gm_jax.recipes import recipe
@@ -101,9 +101,7 @@ def _in_one_line(complaint: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path may hold any byte
+    let_any_name_be_printed()
     try:
         command = parse(arguments)
         check(command)

@@ -49,10 +49,16 @@ def run(command: Any, arguments: Sequence[str]) -> int:
         message = f"{error}; to resume: gm-jax {shlex.join([*again, '--resume'])}"
         return end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
-            if not hosts.is_lost(error):
-                raise
-            end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)
-            os._exit(1)  # else JAX waits for that process, and aborts
-        return end("out of memory: try smaller sizes or --microbatch", 2)
+        if is_out_of_memory(error):
+            return end("out of memory: try smaller sizes or --microbatch", 2)
+        if not hosts.is_lost(error):
+            raise
+        end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)
+        os._exit(1)  # else JAX waits for that process, and aborts
     return 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or a device had no memory left."""
+    of_device = isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" in str(error)
+    return of_device or isinstance(error, MemoryError)

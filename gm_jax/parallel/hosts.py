@@ -64,7 +64,7 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def is_lost(error: jax.errors.JaxRuntimeError) -> bool:
+def is_lost(error: Exception) -> bool:
     """Whether an error says that another process is not there any more."""
     several = jax.distributed.is_initialized() and jax.process_count() > 1
     return several and any(word in str(error) for word in LOST)

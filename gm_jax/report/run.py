@@ -13,7 +13,7 @@ from gm_jax.checks import flag
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.evaluation.published import published
-from gm_jax.recipes import recipe
+from gm_jax.recipes import RECIPES, recipe
 from gm_jax.report.course import Course, course
 from gm_jax.report.images import Along, SetImages, images_along, list_images
 from gm_jax.report.page import render
@@ -107,7 +107,9 @@ def _facts(
     facts.append(
         f"Condensed by {_method(condensed, about)}: {config.iterations:,} iterations, {sets}."
     )
-    took = f"The iterations took {minutes:.1f} minutes on {about['platform']['device']}"
+    runs = (about, *about["continued"])
+    devices = " and ".join(dict.fromkeys(ran["platform"]["device"] for ran in runs))
+    took = f"The iterations took {minutes:.1f} minutes on {devices}"
     facts.append(f"{took}, compilation included.")
     for network, kind, found in _each(results):
         text = f"{found['mean']:.1f} ± {found['std']:.1f} %"
@@ -131,13 +133,14 @@ def _method(condensed: Condensed, about: dict[str, Any]) -> str:
     """By what it was condensed: a variant, a recipe, or the paper's method, changed or not."""
     config, name = condensed.config, about.get("recipe")
     plain = Config()
-    if name is not None:
+    if name in RECIPES:
         plain = recipe(name, about["data"]["name"], config.ipc, config.factor)
     same = ("dataset", "image_size", "ipc", "iterations", "seed", "seeds")
     speed = ("precision", "convolution", "microbatch", "class_chunk", "set_chunk")
     plain = dataclasses.replace(plain, **{field: getattr(config, field) for field in same + speed})
     base = "the paper's method" if name is None else f"the recipe {name}"
-    base += "" if config == plain else ", with other settings"
+    if config != plain and (name is None or name in RECIPES):  # else a later version's
+        base += ", with other settings"
     return base if condensed.variant is None else f"the variant {condensed.variant.name} of {base}"
 
 

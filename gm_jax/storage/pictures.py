@@ -60,11 +60,16 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest")
     axes.set_xticks([])
-    labels = [name.replace("$", r"\$") for name in class_names]  # no mathematics
+    labels = list(map(as_text, class_names))
     axes.set_yticks([r * (h + 2) + h / 2 for r in range(classes)], labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.savefig(path, dpi=150, format="png")
+
+
+def as_text(name: str) -> str:
+    """A name for Matplotlib, which else takes what stands between two `$` for mathematics."""
+    return name.replace("$", r"\$")
 
 
 def write_grid(path: Path, condensed: Condensed, number: int = 0) -> None:

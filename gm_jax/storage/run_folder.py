@@ -302,6 +302,8 @@ def _check_about(about: dict[str, Any]) -> None:
     _ = sum(about["data"]["counts"]), [later["iteration"] for later in about["continued"]]
     if not all(isinstance(about["data"][part], str) for part in ("name", "train", "test")):
         raise TypeError("data are no strings")
+    if not isinstance(about.get("recipe"), str | None):
+        raise TypeError("the recipe is no text")
     _variant_from(about)
 
 

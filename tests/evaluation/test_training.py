@@ -79,6 +79,18 @@ def test_two_gaussians_reach_the_bayes_rate():
     assert abs(accuracy(linear(), state, test_x, test_y, 64) - 0.9772) < 0.012
 
 
+@pytest.mark.parametrize("images", [63, 397, 1000])
+def test_an_accuracy_is_a_fraction_of_whole_images(images):
+    """Shares of microbatches add up to a little more than 1 or less, but for this count."""
+    x, _ = gaussians(KEY, images)
+    state = start(KEY, linear(), optax.sgd(0.1))
+    guessed = jnp.argmax(linear().apply(state.params, state.stats, x), -1)
+    for right in (images, images - 1, 7):
+        labels = jnp.where(jnp.arange(images) < right, guessed, 1 - guessed)
+        found = accuracy(linear(), state, x, labels, 16)
+        assert float(found) == float(jnp.float32(right) / images)
+
+
 @pytest.mark.slow
 def test_batch_norm_in_microbatches_sees_the_whole_batch():
     """Statistics of part of a batch are not those of the batch: such networks take it whole."""

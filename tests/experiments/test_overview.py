@@ -1,6 +1,8 @@
 """All recipes in one table."""
 
 import dataclasses
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,17 @@ def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_pat
     assert [one.run for one in evaluated] == [folders[0], folders[1], folders[3]]
     for one in evaluated:
         checks.check(one.settings)
+
+
+def test_commands_for_data_at_a_path_can_be_pasted(tmp_path, capsys):
+    config = Config(dataset="/data/my pictures", ipc=1, iterations=5)
+    found = sweep.Found("dc", "3 minutes", "convnet", np.ones((1, 1)), config, 300, 1.0, 2.0)
+    page.write_csv(tmp_path / "a.csv", [found])
+    assert overview.main([str(tmp_path / "a.csv")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "gm-jax" in line]
+    condense, evaluate = (cli.parse(shlex.split(line)[1:]) for line in lines)
+    assert condense.config.dataset == "/data/my pictures"
+    assert condense.out == evaluate.run == Path("runs/my pictures-dc-ipc1-5")
 
 
 @pytest.mark.parametrize(

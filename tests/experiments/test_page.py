@@ -18,8 +18,11 @@ def test_the_table_rounds_what_the_csv_holds(tmp_path):
     table = page.accuracy_table("rows", [found], lambda one: one.column, published)
     assert table.rows == [["a", "60.0 ± 10.0 (1)"], ["published", "61.2"]]
     assert table.markdown.splitlines()[2:] == ["| a | 60.0 ± 10.0 (1) |", "| published | 61.2 |"]
+    assert page.Table(["a|b"], []).markdown.splitlines() == [r"| a\|b |", "| --- |"]
     page.write_csv(tmp_path / "a.csv", [found])
     (row,) = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
+    head = (tmp_path / "a.csv").read_text().splitlines()[0].split(",")
+    assert len(set(head)) == len(head) == len(row)
     assert (row["mean"], row["std"], row["sets"], row["networks"]) == ("60.000", "10.000", "1", "2")
     assert row["set_means"] == "60.000"
     assert row["scheme"] == "multi-level"
@@ -45,4 +48,7 @@ def test_differences_are_of_pairs_of_sets():
     assert page.difference(swept, base) == "+2.0 ± 1.0 (2)"
     assert page.difference(other._replace(network="mlp"), base) == "no pairs"
     assert page.difference(other._replace(epochs=4), base) == "no pairs"
+    assert page.difference(other._replace(tested=("idc", 0)), base) == "no pairs"
+    wider = other._replace(config=Config(seeds=2, width=256))  # another network of this name
+    assert page.difference(wider, base) == "no pairs"
     assert page.difference_tables("another", [base, other], lambda one: one.column) == []

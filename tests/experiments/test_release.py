@@ -40,6 +40,7 @@ def test_a_released_file_is_the_run(finished, released):
     random = json.loads((finished / "evaluation.json").read_text())["convnet"]["random real"]
     page = (released / "README.md").read_text()
     assert f"| {about['accuracy']} | {random['mean']:.1f} ± {random['std']:.1f} |" in page
+    assert "| 2 convnets for each set, 2 epochs, protocol paper |" in page
     assert about["command"] in page
     assert path.with_suffix(".png").name in page
 

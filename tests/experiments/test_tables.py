@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import submitit  # noqa: F401  # sets up logging anew, and closes pytest's capture if a test does it
@@ -16,6 +17,7 @@ from experiments import (
     figure_gradient_gap,
     figure_step_rules,
     launch,
+    pacing,
     page,
     recipes,
     rivals,
@@ -170,6 +172,32 @@ def test_an_evaluation_of_other_epochs_is_done_again(copy):
     assert found.epochs == 1
 
 
+@pytest.mark.slow
+def test_an_evaluation_on_other_images_is_done_again(copy):
+    scale, cells, before = copy
+    path = scale.folder / "cells" / "plain" / "evaluation.json"
+    held = json.loads(path.read_text())
+    held["ran"]["data"]["test"] = "0" * 64  # as if the test images have changed since
+    held["convnet"]["condensed"]["accuracies"] = [[0.0]]
+    path.write_text(json.dumps(held))
+    (found,) = sweep.run(cells[:1], scale)
+    assert np.array_equal(found.accuracies, before[0].accuracies)
+    path.write_text("5")
+    with pytest.raises(UserError, match=r"evaluation\.json is damaged"):
+        sweep.run(cells[:1], scale)
+
+
+@pytest.mark.slow
+def test_no_network_is_observed_on_a_set_that_diverged(copy):
+    scale, cells, _ = copy
+    with pytest.raises(command.FailedError, match="diverges: the first set diverged at"):
+        sweep.first_images(cells[1], scale)
+    by_class = sweep.first_images(cells[0], scale)
+    condensed = run_folder.load_condensed(scale.folder / "cells" / "plain")
+    assert by_class.shape == (10, 1, 8, 8, 1)
+    assert np.array_equal(by_class[:, 0], condensed.images[0])
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -210,6 +238,16 @@ def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path, monke
         assert found.epochs == scale.epochs
         assert found.accuracies.tolist() == [[0.1 * scale.epochs]]
     assert epochs == [2, 3]
+    (path,) = (tmp_path / "cells").iterdir()
+    path.write_text("[]")
+    with pytest.raises(UserError, match="is damaged: delete it"):
+        rivals.rival("random", longer, "digits, 1", full_epochs=1)
+
+
+def test_seconds_that_are_none_are_refused(tmp_path):
+    (tmp_path / "seconds.json").write_text('{"plain": {}}')
+    with pytest.raises(UserError, match=r"seconds\.json is damaged: delete it"):
+        pacing.measured([], smoke(tmp_path))
 
 
 # --- cells of tables ------------------------------------------------------------------------------
@@ -310,6 +348,20 @@ def test_help_names_every_setting(capsys):
 
 
 @pytest.mark.parametrize(
+    ("script", "setting"),
+    [
+        (table3_main, "--datasets"),
+        (table3_main, "--ipcs"),
+        (table4_cross_architecture, "--sources"),
+        (table4_cross_architecture, "--targets"),
+    ],
+)
+def test_a_table_has_rows_and_columns(script, setting, capsys):
+    assert script.main([setting]) == 2
+    assert f"{setting} (): must be at least one value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [
         (UserError("two\nlines"), 2),
@@ -317,6 +369,8 @@ def test_help_names_every_setting(capsys):
         (command.FailedError("half of it"), 1),
         (StoppedError("stopped", "SIGTERM"), 143),
         (KeyboardInterrupt(), 130),
+        (MemoryError(), 2),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 2),
     ],
 )
 def test_every_failure_is_one_line_and_a_status(error, status, capsys):
@@ -450,6 +504,10 @@ def test_jobs_that_fail_or_cannot_be_are_named(tmp_path, capsys):
     assert "--cell 5: must be 0 to 4" in capsys.readouterr().err
     assert launch.main(["table1_levels", "--cluster", "local", "--", "--count", "0"]) == 2
     assert "--count 0" in capsys.readouterr().err
+    assert launch.main(["table1_levels", "--", "--help"]) == 2
+    assert "--help after -- is of the script alone" in capsys.readouterr().err
+    assert launch.main(["table1_levels", "--", *words]) == 2  # there is no Slurm here
+    assert "--cluster slurm: " in capsys.readouterr().err
     with run_folder.locked(out / "cells" / "intra"):
         assert table1_levels.main([*words, "--cell", "0"]) == 2
         assert "in use" in capsys.readouterr().err

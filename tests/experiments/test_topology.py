@@ -36,6 +36,8 @@ def test_what_does_not_fit_is_status_1_and_what_is_wrong_2(capsys):
         (["--topology", "v9:1"], "--topology v9:1"),
         (["--dataset-shape", "32x32"], "--dataset-shape 32x32"),
         (["--class-devices", "3"], "--class-devices 3"),
+        (["--network", "vgg11", "--width", "128", "--depth", "3"], "vgg11"),
+        (["--dataset", "digits"], "--dataset has no meaning here"),
     ):
         assert topology.main([*SMALL, *words]) == 2
         assert said in capsys.readouterr().err
