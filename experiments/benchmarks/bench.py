@@ -188,7 +188,9 @@ def save(settings: Settings, about: dict[str, Any], results: Sequence[Result]) -
     try:
         write_json(settings.out, {"settings": held, "machine": about, "results": found})
     except OSError as error:
-        raise UserError(f"--out {settings.out} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"--out {settings.out} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def run(settings: Settings, results: list[Result]) -> None:

@@ -70,7 +70,7 @@ class Show:
     run: RunFolder
     """Run folder that condense wrote, or its synthetic.npz by whatever name."""
     out: Path | None = None
-    """PNG to write. Default: grid.png in the run folder, or FILE.png."""
+    """PNG to write. Default: grid.png in the run folder, or FILE.png for FILE.npz."""
     set: Annotated[int, COUNT_OR_ALL] = 0
     """Which of the run's sets, from 0."""
 

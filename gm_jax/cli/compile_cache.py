@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from gm_jax.data.tfds import cache_folder
+from gm_jax.errors import UserError
 
 log = logging.getLogger("gm_jax")
 
@@ -24,11 +25,11 @@ def use_compile_cache() -> None:
     """Turns the cache on, unless JAX's own settings name one."""
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    folder = cache_folder() / "compiled" / processor()
     try:
+        folder = cache_folder() / "compiled" / processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): compiling without a cache", folder, error.strerror)
+    except (UserError, OSError) as error:
+        log.warning("compiling without a cache: %s", error)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)

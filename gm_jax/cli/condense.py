@@ -215,6 +215,7 @@ def _began(folder: Path) -> bool:
 def _leave(folder: Path) -> None:
     """A finished run stays as it is, but for what a kill at its very end left."""
     checkpoints.discard(folder)
+    run_folder.put_back(folder)
     condensed = run_folder.load_condensed(folder)
     if condensed.finished:
         run_folder.drop_replaced(folder)

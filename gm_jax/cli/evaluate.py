@@ -12,7 +12,7 @@ from gm_jax.cli.terminal import progress, say
 from gm_jax.condensed import Condensed
 from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
-from gm_jax.data.loading import absolute, load
+from gm_jax.data.loading import absolute, is_resized, load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Protocol
 from gm_jax.evaluation.scores import Scores
@@ -26,8 +26,9 @@ def evaluate(command: Evaluate) -> None:
     condensed, dataset = _read(command)
     variant, settings = _variant(command, condensed), command.settings
     scoring.check_evaluation(condensed, dataset, settings, variant)
+    data = provenance.data(dataset)
     if not _is_pt(command.run):
-        _note(command.run, condensed, dataset)
+        _note(command.run, condensed, data)
     with (
         _results_file(command.run) as results_path,
         progress(scoring.networks_to_train(condensed, settings), "network") as bar,
@@ -38,7 +39,7 @@ def evaluate(command: Evaluate) -> None:
             "count": settings.count,
             "seed": settings.seed,
         }
-        ran |= {"data": provenance.data(dataset)}
+        ran |= {"data": data}
         ran |= provenance.environment()
         _print_scores(scores)
         files.write_json(results_path, results(scores) | {"ran": ran})
@@ -75,8 +76,7 @@ def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
         return pt_file.read(command.run, dataset), dataset
     condensed = run_folder.load_condensed(command.run)
     name = condensed.config.dataset if command.dataset is None else absolute(command.dataset)
-    dataset = load(name, condensed.config.image_size)
-    return condensed, dataset
+    return condensed, load(name, condensed.config.image_size if is_resized(name) else None)
 
 
 def _is_pt(run: Path) -> bool:
@@ -101,26 +101,26 @@ def _variant(command: Evaluate, condensed: Condensed) -> Variant:
 def _results_file(run: Path) -> Iterator[Path]:
     """Where the results go, locked against other writers."""
     path = run_folder.results_path(run)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: move it away")
     if run.is_file():
         if not os.access(run.parent, os.W_OK):
             raise UserError(f"{path} cannot be written: copy {run.name} elsewhere")
         yield path
         return
     with run_folder.locked(run):
-        if path.is_dir():
-            raise UserError(f"{path} is a folder: move it away")
         yield path
 
 
-def _note(run: Path, condensed: Condensed, dataset: Dataset) -> None:
+def _note(run: Path, condensed: Condensed, now: dict[str, Any]) -> None:
     """Says which sets are left out, and that a data set is not what the images came from."""
     for number in condensed.diverged:
         say(f"set {number} of {run} diverged at iteration {condensed.iterations[number]}: left out")
-    now, then = provenance.data(dataset), run_folder.read_about(run)["data"]
+    then = run_folder.read_about(run)["data"]
     if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(
             f"{run} is evaluated on other data than it was condensed from: the "
-            f"{' and '.join(changed)} images of {dataset.name} differ"
+            f"{' and '.join(changed)} images of {now['name']} differ"
         )
 
 

@@ -1,45 +1,46 @@
 """`gm-jax show` and `gm-jax export`: a run's images to look at, and for other programs."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gm_jax.checks import check
 from gm_jax.cli.commands import Export, Show
 from gm_jax.cli.terminal import say
 from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
+from gm_jax.disk import new_folder
 from gm_jax.errors import UserError
 from gm_jax.storage import files, pictures, pt_file, run_folder
 
 
 def show(command: Show) -> None:
     """Draws the picture and prints its path."""
-    check(command)
-    condensed = run_folder.load_condensed(command.run)
-    _note_diverged(condensed)
-    beside = command.run.with_suffix(".png") if command.run.is_file() else command.run / "grid.png"
-    path = command.out or beside
+    path = command.out or _picture_of(command.run)
     if not path.name or path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: the picture is a PNG, so name it .png")
-    try:
-        pictures.write_grid(path, condensed, command.set)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    with run_folder.locked_for(path, command.run):
+        condensed = run_folder.load_condensed(command.run)
+        _note_diverged(condensed)
+        try:
+            pictures.write_grid(path, condensed, command.set)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     print(path)
+
+
+def _picture_of(run: Path) -> Path:
+    """Of a run folder, its grid.png; of FILE.npz, FILE.png, and .png after any other name."""
+    if not run.is_file():
+        return run / "grid.png"
+    return run.with_name(f"{run.name.removesuffix('.npz')}.png")
 
 
 def export(command: Export) -> None:
     """Writes into a new folder beside `out`, then gives it that name."""
-    check(command)
     condensed = run_folder.load_condensed(command.run)
     _note_diverged(condensed)
     if not condensed.finished:
@@ -47,28 +48,15 @@ def export(command: Export) -> None:
     if command.to == "pt":
         _export_pt(command, condensed)
         return
-    write = _FOLDERS[command.to]
-    with _new_folder(command.out) as draft:
-        write(draft, condensed)
-    print(f"{len(condensed.finished) * condensed.images.shape[1]} images: {command.out}")
-
-
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `out` if the block ends without an error."""
+    out, write = command.out, _FOLDERS[command.to]
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder: name another")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            yield draft
-            draft.chmod(0o755)
-            os.replace(draft, out.resolve())
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with new_folder(out) as draft:
+            write(draft, condensed)
     except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    print(f"{len(condensed.finished) * condensed.images.shape[1]} images: {command.out}")
 
 
 def _export_pt(command: Export, condensed: Condensed) -> None:
@@ -124,8 +112,12 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     names: list[str] = []
     for label, name in enumerate(class_names):
         plain = "".join(c if c.isalnum() or c in " -_.+" else "_" for c in name)[:100].strip(" .")
-        taken = plain.casefold() in map(str.casefold, names)
-        names.append(plain if plain == name.strip() and plain and not taken else f"{label}_{plain}")
+        taken = [*map(str.casefold, names)]
+        if plain != name.strip() or not plain or plain.casefold() in taken:
+            plain = f"{label}_{plain}"
+        while plain.casefold() in taken:
+            plain += "_"
+        names.append(plain)
     return names
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gm_jax import checks
 from gm_jax.cli.commands import Prepare
 from gm_jax.data import prepared
 from gm_jax.data.loading import IMAGE_SIZE, NAMES, absolute, load
@@ -14,7 +13,6 @@ from gm_jax.errors import UserError
 
 def prepare(command: Prepare) -> None:
     """Writes the folder, and prints what it holds."""
-    checks.check(command)
     prepared.write(command.out, _source(command))
     dataset = prepared.read(command.out)
     images, counts = dataset.train.images, np.asarray(dataset.train.counts)

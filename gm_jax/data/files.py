@@ -180,7 +180,7 @@ def _is_published(name: str, published: Published, found: Found) -> bool:
         with found.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{found} cannot be read: {error.strerror}") from error
+        raise UserError(f"{found} cannot be read: {error.strerror or error}") from error
     if digest != published.sha256 and name not in CONTENTS:
         raise _wrong(name, found, f"its SHA-256 is {digest[:8]}..", published.sha256)
     return digest == published.sha256
@@ -228,7 +228,7 @@ def _contents(name: str, file: str, found: Found) -> dict[str, bytes]:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise UserError(f"{found} is damaged: {reason}") from error
     except OSError as error:
-        raise UserError(f"{found} cannot be read: {error.strerror}") from error
+        raise UserError(f"{found} cannot be read: {error.strerror or error}") from error
     if lacking := sorted(keys.keys() - parts.keys()):
         raise UserError(f"{found} is not the file of {name}: it lacks {', '.join(lacking)}")
     return {key: _lines(part, parts[part]) for part, key in keys.items()}

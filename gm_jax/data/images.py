@@ -133,7 +133,7 @@ def by_class(
         raise UserError(f"labels are {labels.dtype}, must be whole numbers")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"labels must be 0 to {classes - 1}")
-    counts = np.bincount(labels, minlength=classes)
+    counts = np.bincount(labels.astype(np.int64), minlength=classes)
     if counts.min() == 0:
         raise UserError(f"class {counts.argmin()} of 0..{classes - 1} has no image: each needs one")
     padded = classes * int(counts.max()) * math.prod(images.shape[1:])
@@ -145,7 +145,7 @@ def by_class(
     rows = np.zeros((classes, counts.max(), *images.shape[1:]), np.uint8)
     for label, count in enumerate(counts):
         rows[label, :count] = images[labels == label]
-    mean, std = statistics or _measure(images)
+    mean, std = statistics or mean_and_std(count_levels(images))
     return ClassImages(
         jnp.asarray(rows),
         jnp.asarray(counts, jnp.int32),
@@ -162,7 +162,17 @@ def place_in_class(labels: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return place
 
 
-def _measure(images: UInt8[np.ndarray, "n h w channel"]) -> tuple[np.ndarray, np.ndarray]:
-    pixels = images.astype(np.float64) / 255
-    std = pixels.std((0, 1, 2))
-    return pixels.mean((0, 1, 2)), np.where(std > 0, std, 1)  # a constant channel becomes 0
+def count_levels(images: UInt8[np.ndarray, "n h w channel"]) -> Int[np.ndarray, "channel 256"]:
+    """How many pixels have each of the 256 values, in each channel."""
+    by_channel = np.moveaxis(images, -1, 0)
+    return np.stack([np.bincount(pixels.ravel(), minlength=256) for pixels in by_channel])
+
+
+def mean_and_std(
+    levels: Int[np.ndarray, "channel 256"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of the pixels 0..1 of each channel; 1 is the standard deviation of a constant one."""
+    values, total = np.arange(256) / 255, levels.sum(1)
+    mean = levels @ values / total
+    variance = (levels * (values - mean[:, None]) ** 2).sum(1) / total
+    return tuple(mean.tolist()), tuple(np.where(variance > 0, np.sqrt(variance), 1).tolist())

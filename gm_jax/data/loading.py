@@ -65,14 +65,14 @@ def load(name: str, image_size: int | None = None) -> Dataset:
         UserError: there is no such set, or it cannot be read.
     """
     path = Path(name)
-    is_prepared = prepared.is_prepared(path)
-    if image_size is not None and (name in NAMES or path.is_file() or is_prepared):
+    there = name in NAMES or path.exists()
+    if image_size is not None and there and not is_resized(name):
         raise UserError(f"--image-size {image_size} is for folders of pictures, {name} is none")
     if name in SHIPPED:
         return SHIPPED[name]()
     if name in tfds.NAMES:
         return tfds.load(name)
-    if is_prepared:
+    if prepared.is_prepared(path):
         return prepared.read(path)
     if path.is_dir():
         return load_folder(path, IMAGE_SIZE if image_size is None else image_size)
@@ -82,6 +82,11 @@ def load(name: str, image_size: int | None = None) -> Dataset:
         f"data set {name!r} is unknown: choose {', '.join(NAMES)}, "
         "or name a folder of pictures by class, or an .npz of images and labels"
     )
+
+
+def is_resized(name: str) -> bool:
+    """Whether `load` would resize its images: it is a folder of pictures."""
+    return name not in NAMES and Path(name).is_dir() and not prepared.is_prepared(Path(name))
 
 
 def name_of(name: str) -> str:

@@ -99,6 +99,8 @@ def load_npz(path: Path) -> Dataset:
         raise UserError(f"{path}: a class name comes twice in {', '.join(names)}")
     if len(names) < classes:
         raise UserError(f"{path}: {len(names)} class_names, labels up to {classes - 1}")
+    if "test_images" not in arrays and "test_labels" in arrays:
+        raise UserError(f"{path} has test_labels without test_images")
     if "test_images" not in arrays:
         return _dataset(path, names, *hold_out(images, labels))
     test = _checked(path, arrays, "test_images", "test_labels")

@@ -10,8 +10,6 @@ run touches only the rows of its own classes.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +19,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from gm_jax.data.digests import sha256
-from gm_jax.data.images import ClassImages, Dataset
-from gm_jax.disk import flush
+from gm_jax.data.images import ClassImages, Dataset, count_levels, mean_and_std
+from gm_jax.disk import flush, new_folder
 from gm_jax.errors import UserError
 
 FORMAT = "gm_jax prepared data set, 1"
@@ -84,37 +82,31 @@ def write(folder: Path, source: Source) -> None:
         raise UserError(f"{folder} is the current folder: name another one")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name another folder")
-    for left in folder.parent.glob(f".{folder.name}.*.draft"):
-        shutil.rmtree(left, ignore_errors=True)  # a killed process left it
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-    draft.mkdir(parents=True)
-    try:
-        mean, std = _write_rows(draft / "train.npy", source)
-        mean, std = source.statistics or (mean, std)
-        np.save(draft / "test_images.npy", source.test_images)
-        np.save(draft / "test_labels.npy", source.test_labels.astype(np.int32))
-        train = np.load(draft / "train.npy", mmap_mode="r")
-        counts = np.asarray(source.counts, np.int32)
-        manifest = {
-            "format": FORMAT,
-            "name": source.name,
-            "class_names": list(source.class_names),
-            "counts": counts.tolist(),
-            "mean": list(mean),
-            "std": list(std),
-            "handwritten_digits": source.handwritten_digits,
-            "train": sha256(train, counts),
-            "test": sha256(source.test_images, source.test_labels.astype(np.int32)),
-        }
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        for path in (*draft.iterdir(), draft):
+    with new_folder(folder) as draft:
+        _write(draft, source)
+        for path in draft.iterdir():
             flush(path)  # else a power cut may leave half a data set
-        if folder.exists():
-            folder.rmdir()
-        os.replace(draft, folder)
-        flush(folder.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(draft: Path, source: Source) -> None:
+    mean, std = _write_rows(draft / "train.npy", source)
+    mean, std = source.statistics or (mean, std)
+    np.save(draft / "test_images.npy", source.test_images)
+    np.save(draft / "test_labels.npy", source.test_labels.astype(np.int32))
+    train = np.load(draft / "train.npy", mmap_mode="r")
+    counts = np.asarray(source.counts, np.int32)
+    manifest = {
+        "format": FORMAT,
+        "name": source.name,
+        "class_names": list(source.class_names),
+        "counts": counts.tolist(),
+        "mean": list(mean),
+        "std": list(std),
+        "handwritten_digits": source.handwritten_digits,
+        "train": sha256(train, counts),
+        "test": sha256(source.test_images, source.test_labels.astype(np.int32)),
+    }
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _write_rows(path: Path, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -130,13 +122,9 @@ def _write_rows(path: Path, source: Source) -> tuple[tuple[float, ...], tuple[fl
                 f"class {label} is {images.dtype} {images.shape}, must be uint8 {(count, *shape)}"
             )
         rows[label, :count] = images
-        for channel in range(shape[-1]):
-            levels[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
+        levels += count_levels(images)
     rows.flush()
-    value, total = np.arange(256) / 255, levels.sum(1)
-    mean = levels @ value / total
-    std = np.sqrt(np.maximum(levels @ value**2 / total - mean**2, 0))
-    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist())
+    return mean_and_std(levels)
 
 
 def is_prepared(folder: Path) -> bool:

@@ -68,10 +68,17 @@ def load(name: str) -> Dataset:
 
 
 def cache_folder() -> Path:
-    """`$GM_JAX_CACHE`, or `$XDG_CACHE_HOME/gm_jax`, or `~/.cache/gm_jax`."""
-    if folder := os.environ.get("GM_JAX_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gm_jax"
+    """`$GM_JAX_CACHE`, or `$XDG_CACHE_HOME/gm_jax`, or `~/.cache/gm_jax`.
+
+    Raises:
+        UserError: it is in a home folder, and there is none.
+    """
+    try:
+        if folder := os.environ.get("GM_JAX_CACHE"):
+            return Path(folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gm_jax"
+    except RuntimeError as error:
+        raise UserError("there is no home folder: name one for caches in GM_JAX_CACHE") from error
 
 
 def _read(name: str, path: Path) -> Dataset:
@@ -101,7 +108,7 @@ def _prepare(name: str, path: Path) -> None:
             os.replace(draft, path)
     except OSError as error:
         raise UserError(
-            f"the cache folder {path.parent} cannot be written: {error.strerror}; "
+            f"the cache folder {path.parent} cannot be written: {error.strerror or error}; "
             "GM_JAX_CACHE names another"
         ) from error
     log.info("%s is kept in %s", name, path)

@@ -49,7 +49,7 @@ def start(
             process,
             initialization_timeout=START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=START_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())

@@ -22,7 +22,7 @@ from gm_jax.core.method import State
 from gm_jax.data.archives import read_npz
 from gm_jax.disk import flush
 from gm_jax.errors import UserError
-from gm_jax.storage.files import DRAFTS, atomic
+from gm_jax.storage.files import atomic, drafts
 
 log = logging.getLogger("gm_jax")
 
@@ -75,7 +75,7 @@ def restore(run: Path, start: State, identity: dict[str, Any]) -> State | None:
     for number in reversed(found):
         try:
             return _restore(run, number, start, identity)
-        except (UserError, KeyError, TypeError, ValueError) as error:
+        except (UserError, OSError, RecursionError, KeyError, TypeError, ValueError) as error:
             log.warning("checkpoint %d of %s is skipped: %s", number, run, error)
     if found:
         raise UserError(f"no checkpoint of {run} can be used: start again with --replace")
@@ -91,7 +91,7 @@ def numbers(run: Path) -> list[int]:
 def discard(run: Path) -> None:
     """Deletes all checkpoints of a run folder."""
     folder = run / "checkpoints"
-    for path in [*(_path(run, number) for number in numbers(run)), *folder.glob(DRAFTS)]:
+    for path in [*(_path(run, number) for number in numbers(run)), *drafts(folder)]:
         path.unlink()
     with contextlib.suppress(OSError):  # there is none, or somebody keeps other files in it
         folder.rmdir()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from gm_jax.disk import flush
 from gm_jax.errors import UserError
 
-DRAFTS = ".*.draft*"
+DRAFT = re.compile(r"\..+\.[0-9]+\.draft(\..+)?")
 """Names of files that are being written."""
 
 LONGEST_JSON = 2**26
@@ -30,6 +31,13 @@ def atomic(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def drafts(folder: Path) -> list[Path]:
+    """The files of a folder that are being written, or that a killed process left."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if DRAFT.fullmatch(path.name) and path.is_file()]
+
+
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON; NaN and infinity are refused, for JSON has none."""
     with atomic(path) as draft:
@@ -47,6 +55,6 @@ def read_json(path: Path) -> Any:
             raise UserError(f"{path} is longer than anything that gm-jax writes")
         return json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it is no JSON") from error

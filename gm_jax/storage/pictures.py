@@ -11,6 +11,9 @@ from gm_jax.data.images import denormalise
 from gm_jax.errors import UserError, require
 from gm_jax.storage.files import atomic
 
+MOST_PIXELS = 2**16 - 1
+"""On a side of a picture: what every version of Matplotlib draws."""
+
 
 def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:
     """Images in rows and columns, 2 white pixels apart, grey ones as colour."""
@@ -64,7 +67,8 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
     axes.set_yticks([r * (h + 2) + h / 2 for r in range(classes)], labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(path, dpi=150, format="png")
+    dots = min(150, MOST_PIXELS / max(figure.get_size_inches()))
+    figure.savefig(path, dpi=dots, format="png")
 
 
 def as_text(name: str) -> str:

@@ -20,6 +20,7 @@ from gm_jax.condensed import Condensed
 from gm_jax.config import Config
 from gm_jax.data.archives import check_zip
 from gm_jax.data.images import Dataset
+from gm_jax.data.loading import name_of
 from gm_jax.errors import UserError, require
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # NumPy states no type of it
@@ -189,7 +190,7 @@ def write_dd_ranking(folder: Path, condensed: Condensed) -> None:
 
 
 def _known(benchmark: str, sets: dict[str, Known], condensed: Condensed) -> Known:
-    name = condensed.config.dataset
+    name = name_of(condensed.config.dataset)
     if name not in sets:
         raise UserError(f"{benchmark} does not evaluate {name}, but {', '.join(sets)}")
     return sets[name]

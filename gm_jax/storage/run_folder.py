@@ -31,7 +31,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.disk import flush
 from gm_jax.errors import UserError
 from gm_jax.storage import provenance
-from gm_jax.storage.files import DRAFTS, atomic, read_json, write_json
+from gm_jax.storage.files import atomic, drafts, read_json, write_json
 from gm_jax.variants import VariantRecord
 
 FORMAT = 4
@@ -77,19 +77,31 @@ def locked(folder: Path) -> Iterator[None]:
     except filelock.Timeout as error:
         raise UserError(f"{folder} is in use by another gm-jax: wait, or name another") from error
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
     try:
-        for draft in folder.glob(DRAFTS):
+        for draft in drafts(folder):
             draft.unlink()  # a killed process left it
         yield
     finally:
         lock.release()
 
 
+@contextlib.contextmanager
+def locked_for(path: Path, run: Path) -> Iterator[None]:
+    """Keeps every other writer out of a run, if it is in its folder that `path` is written.
+
+    Raises:
+        UserError: the folder is in use, or cannot be written.
+    """
+    inside = path.resolve().parent == run.resolve()
+    is_run = (run / "config.json").exists() and _is_ours(run)
+    with locked(run) if inside and is_run else contextlib.nullcontext():
+        yield
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is empty, or its config.json is a run's: others have files of that name."""
-    drafts = {path.name for path in folder.glob(DRAFTS)}
-    if not {path.name for path in folder.iterdir()} - drafts - {LOCK}:
+    if not {path.name for path in folder.iterdir()} - {d.name for d in drafts(folder)} - {LOCK}:
         return True
     try:
         return {"format", "settings"} <= set(read_json(folder / "config.json"))
@@ -100,9 +112,10 @@ def _is_ours(folder: Path) -> bool:
 def create(folder: Path, about: dict[str, Any]) -> None:
     """The files that a run begins with; a finished run that is there is set aside.
 
-    config.json, by which a run folder is known, is there at every moment.
+    If all its sets diverged, the one that it replaced stays instead.  config.json, by which a run
+    folder is known, is there at every moment.
     """
-    if finished(folder):
+    if finished(folder) and not (finished(folder / "replaced") and _diverged(folder)):
         _set_aside(folder)
     discard(folder, FILES[1:])
     write_json(folder / "config.json", about)
@@ -115,6 +128,14 @@ def finished(folder: Path) -> bool:
     return (folder / "synthetic.npz").exists()
 
 
+def _diverged(folder: Path) -> bool:
+    """Whether a finished run has no set that did not diverge; a damaged one may have."""
+    try:
+        return not load_condensed(folder).finished
+    except UserError:
+        return False
+
+
 def _set_aside(folder: Path) -> None:
     """Moves a finished run's files into `replaced/`, the one last that makes it a finished run."""
     aside = folder / "replaced"
@@ -125,6 +146,15 @@ def _set_aside(folder: Path) -> None:
     for name in FILES[1:]:
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
+
+
+def put_back(folder: Path) -> None:
+    """Ends what a kill left of `_set_aside`: a finished run gets back what was moved of it."""
+    aside = folder / "replaced"
+    if (aside / "config.json").exists() and not finished(aside):
+        for name in FILES[1:]:
+            if (aside / name).exists():
+                os.replace(aside / name, folder / name)
 
 
 def drop_replaced(folder: Path) -> None:
@@ -233,7 +263,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             numbers = [row[name] for name in ("iteration", "loss", "intra", "inter", "seconds")]
             _ = sum(map(float, numbers)) + sum(row["inner_epochs"])
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged") from error
     return rows

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it leaves behind, and what it says to mistakes."""
 
 import json
+import shutil
 import subprocess
 import sys
 import typing
@@ -13,6 +14,7 @@ from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
 from gm_jax.cli import main as cli
+from gm_jax.cli.export import folder_names
 from gm_jax.config import Config, with_network
 from gm_jax.core.parametrisation import multi_formation
 from gm_jax.data.images import normalise
@@ -295,6 +297,43 @@ def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("condense"), "--out")
     expected = "gm-jax: Missing from gm-jax evaluate: RUN; For full helptext, run: gm-jax evaluate"
     assert_refused(gm_jax("evaluate"), expected)
+
+
+def test_what_is_written_into_a_run_waits_for_nobody(finished, tmp_path):
+    """A folder in use is left alone; a picture of it may lie elsewhere."""
+    with run_folder.locked(finished):
+        for out in ([], ["--out", finished / "report.html"]):
+            assert_refused(gm_jax("report", finished, *out), "in use")
+        for out in ([], ["--out", finished / "grid.png"]):
+            assert_refused(gm_jax("show", finished, *out), "in use")
+        assert gm_jax("show", finished, "--out", tmp_path / "grid.png")[0] == 0
+
+
+def test_a_file_is_shown_beside_itself_by_its_whole_name(finished, tmp_path):
+    for name, picture in (("a.npz", "a.png"), ("best.ipc1", "best.ipc1.png")):
+        shutil.copy(finished / "synthetic.npz", tmp_path / name)
+        status, out, _ = gm_jax("show", tmp_path / name)
+        assert (status, out.strip()) == (0, str(tmp_path / picture))
+
+
+def test_results_of_a_file_that_cannot_be_written_are_noticed_before_training(finished, tmp_path):
+    shutil.copy(finished / "synthetic.npz", tmp_path / "a.npz")
+    (tmp_path / "a.npz.evaluation.json").mkdir()
+    refused = gm_jax("evaluate", tmp_path / "a.npz", "--count", 1000000)
+    assert_refused(refused, "a.npz.evaluation.json is a folder")
+
+
+def test_an_export_through_a_link_fills_what_it_names(finished, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert gm_jax("export", finished, "--out", tmp_path / "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "images.npz").exists()
+
+
+def test_classes_have_folders_of_their_own():
+    assert folder_names(["a", "A", "b/c", ""]) == ["a", "1_A", "2_b_c", "3_"]
+    assert folder_names(["1_x_", "x?"]) == ["1_x_", "1_x__"]
 
 
 @pytest.mark.slow

@@ -228,6 +228,30 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     assert results(folder / "replaced") == results(unbroken)
 
 
+@pytest.mark.parametrize("moves", range(5))
+def test_a_run_that_is_cut_off_while_set_aside_can_stay(unbroken, tmp_path, monkeypatch, moves):
+    """`--resume` of the run that was to be replaced finds all of its files where they were."""
+    folder, replace = tmp_path / "run", os.replace
+    shutil.copytree(unbroken, folder)
+    about, left = run_folder.read_about(folder), [moves]
+
+    def cut_off(*paths):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("cut off")
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(OSError, match="cut off"):
+            run_folder.create(folder, about)
+    if run_folder.finished(folder):
+        status, _, err = gm_jax("condense", *LONGER, "--out", folder, "--resume")
+        assert (status, err.splitlines()[-1]) == (0, f"{folder} is finished: nothing to resume")
+        assert results(folder) == results(unbroken)
+        assert not (folder / "replaced").exists()
+
+
 @pytest.mark.slow
 def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
     """A draft of config.json and the lock are all there is: the same command begins."""
@@ -322,6 +346,10 @@ def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
         assert status == 2
         assert "diverged: set 0 at iteration 0" in err.splitlines()[-1]
         assert results(folder / "replaced") == results(unbroken)
+    # nor does the one after that have its place, however often it takes until one does not diverge
+    run_folder.create(folder, run_folder.read_about(folder))
+    assert not run_folder.finished(folder)
+    assert results(folder / "replaced") == results(unbroken)
 
 
 # --- disk full ------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from gm_jax.cli import main as cli
+from gm_jax.data import prepared
 from gm_jax.data.loading import load
-from gm_jax.data.own import hold_out
+from gm_jax.data.own import folder_source, hold_out
 from gm_jax.errors import UserError
 
 GREY, RED = (90, 90, 90), (200, 0, 0)
@@ -137,6 +138,7 @@ GOOD = {"images": np.zeros((10, 2, 2), np.uint8), "labels": np.repeat([0, 1], 5)
         ({"class_names": np.array(["one"])}, "1 class_names, labels up to 1"),
         ({"images": np.array([{}] * 10)}, "cannot be read as an .npz of plain arrays"),
         ({"test_images": GOOD["images"]}, "holds no 'test_labels'"),
+        ({"test_labels": np.array([0, 1])}, "test_labels without test_images"),
         (
             {"test_images": np.zeros((2, 3, 3), np.uint8), "test_labels": np.array([0, 1])},
             "do not fit",
@@ -189,6 +191,9 @@ def test_own_data_from_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert cli.main(["evaluate", run, "--count", "1", "--epochs", "1"]) == 0
     assert "convnet   condensed" in capsys.readouterr().out
+    prepared.write(tmp_path / "written", folder_source(tmp_path / "set", 8))  # the same pixels
+    whole = ["--dataset", str(tmp_path / "written"), "--count", "1", "--epochs", "1"]
+    assert cli.main(["evaluate", run, *whole]) == 0
     (tmp_path / "set" / "left").rename(tmp_path / "set" / "zuletzt")
     assert cli.main(["evaluate", run, "--count", "1", "--epochs", "1"]) == 2
     assert "hold classes ('left', 'right$_{')" in capsys.readouterr().err

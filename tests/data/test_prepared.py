@@ -1,6 +1,9 @@
 """Data sets on disk: the same images, draws and runs as in memory; damaged ones are refused."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -94,9 +97,22 @@ def test_measured_statistics_are_those_of_the_pixels(tmp_path):
     prepared.write(tmp_path / "set", source)
     found = prepared.read(tmp_path / "set").train
     expected = by_class(pixels, np.array([0, 0, 0, 1]), 2)
-    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
-    np.testing.assert_allclose(found.std, expected.std, rtol=1e-6)
+    np.testing.assert_array_equal(found.mean, expected.mean)
+    np.testing.assert_array_equal(found.std, expected.std)
+    np.testing.assert_allclose(found.mean, (pixels / 255).mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.std, (pixels / 255).std(), rtol=1e-6)
     np.testing.assert_array_equal(found.images, expected.images)
+
+
+def test_only_what_a_killed_process_left_is_deleted(tmp_path):
+    """Another set's draft, and this one's by a process that lives, are not ours."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".set.{dead.pid}.draft", f".set.v2.{dead.pid}.draft", f".set.{os.getppid()}.draft"]
+    for name in left:
+        (tmp_path / name).mkdir()
+    prepared.write(tmp_path / "set", prepared.of_dataset(load("digits")))
+    assert {path.name for path in tmp_path.iterdir()} == {"set", *left[1:]}
 
 
 @pytest.mark.slow

@@ -577,3 +577,16 @@ def test_the_cache_folder_is_the_users_choice_then_the_desktops_then_the_homes(m
         if variable:
             monkeypatch.delenv(variable)
     assert found == ["/home/a/g", "/x/gm_jax", "/home/a/.cache/gm_jax"]
+
+
+def test_without_a_home_folder_one_line_says_how_to_name_another(monkeypatch):
+    """As in a container whose user has no entry in /etc/passwd."""
+
+    def nobody(number):
+        raise KeyError(number)
+
+    for variable in ("HOME", "XDG_CACHE_HOME", "GM_JAX_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(UserError, match="name one for caches in GM_JAX_CACHE"):
+        tfds.cache_folder()

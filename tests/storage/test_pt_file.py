@@ -9,6 +9,7 @@ from command_line import gm_jax
 
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config
+from gm_jax.data import prepared
 from gm_jax.data.loading import load
 from gm_jax.published_settings import STATISTICS
 from gm_jax.storage import pt_file, run_folder
@@ -148,6 +149,17 @@ def test_a_data_set_that_a_benchmark_does_not_know_is_refused(run, tmp_path, to)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "does not evaluate digits, but cifar10, cifar100" in err
     assert [path.name for path in tmp_path.iterdir()] == ["run"], "nothing half-written"
+
+
+def test_a_prepared_data_set_has_its_name(tmp_path):
+    """DC-Bench knows it by what `gm-jax prepare` was given."""
+    dataset = load("digits")._replace(name="cifar10")
+    prepared.write(tmp_path / "set", prepared.of_dataset(dataset))
+    config = Config(dataset=str(tmp_path / "set"), ipc=1, iterations=1)
+    mean, std = dataset.train.mean, dataset.train.std
+    images = np.zeros((1, 10, 8, 8, 1), np.float32)
+    run = write_run(tmp_path / "run", config, images, mean, std, [1])
+    assert gm_jax("export", run, "--to", "dd-ranking", "--out", tmp_path / "out")[0] == 0
 
 
 def test_sets_that_diverged_are_not_in_a_pt_file(cifar, tmp_path):
