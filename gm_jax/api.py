@@ -31,7 +31,7 @@ from gm_jax.core import ahead, loop
 from gm_jax.core.divergence import Divergence, find_divergence
 from gm_jax.core.method import IterationInfo, State, Variant, unchanged
 from gm_jax.core.parametrisation import pixels
-from gm_jax.data.host import HostImages, Places
+from gm_jax.data.host import HostImages, Picks
 from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.errors import UserError
 from gm_jax.nn import platforms
@@ -169,11 +169,11 @@ def _with_host(data: ClassImages) -> Any:
 def _reading_ahead(
     run: Iterator[tuple[int, State, IterationInfo]],
     host: HostImages,
-    expected: Iterator[list[list[Places]]],
+    expected: Iterator[list[list[Picks]]],
 ) -> Iterator[tuple[int, State, IterationInfo]]:
     """The same iterations, before each of which the host learns what it draws."""
-    for places in expected:
-        host.expect(places)
+    for picks in expected:
+        host.expect(picks)
         if (one := next(run, None)) is None:
             return  # every set diverged
         yield one

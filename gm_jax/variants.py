@@ -1,5 +1,6 @@
 """Variants by name: `module:function`, a function `Method -> Method` in the user's own file."""
 
+import functools
 import hashlib
 import importlib
 import sys
@@ -38,7 +39,7 @@ def load_variant(name: str) -> Variant:
             if callable(value) and getattr(value, "__module__", None) == module.__name__
         ]
         raise UserError(
-            f"--variant {name}: no such function in {module.__file__}: "
+            f"--variant {name}: no such function in {_source(module) or module.__name__}: "
             f"choose {', '.join(functions) or 'another module'}"
         )
     return function
@@ -50,9 +51,14 @@ def describe_named(name: str) -> VariantRecord:
 
 
 def describe(variant: Variant) -> VariantRecord | None:
-    """The record of a function, `None` for the one that changes nothing."""
+    """The record of a function, `None` for the one that changes nothing.
+
+    What its arguments are bound to, by `functools.partial` or as a closure, is not recorded.
+    """
     if variant is unchanged:
         return None
+    while isinstance(variant, functools.partial):
+        variant = variant.func
     module = getattr(variant, "__module__", None) or type(variant).__module__
     function = getattr(variant, "__qualname__", type(variant).__qualname__)
     return VariantRecord(f"{module}:{function}", _digest(sys.modules.get(module)))
@@ -73,7 +79,11 @@ def _module(name: str) -> ModuleType:
 
 def _digest(module: ModuleType | None) -> str | None:
     """SHA-256 of a module's source file."""
+    path = _source(module)
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _source(module: ModuleType | None) -> Path | None:
+    """A module's source file, if it has one."""
     path = getattr(module, "__file__", None)
-    if path is None or not Path(path).is_file():
-        return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return Path(path) if path is not None and Path(path).is_file() else None

@@ -11,14 +11,14 @@ from jaxtyping import Array, Int, Key
 from gm_jax.core.iteration import all_step_keys, step_keys
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method
-from gm_jax.data.host import Places, Recorder
+from gm_jax.data.host import Picks, Recorder
 from gm_jax.data.images import ClassImages
 
 
-def real_places(
+def real_picks(
     method: Method, key: Key[Array, ""], data: ClassImages, iteration: Int[Array, ""]
-) -> list[Places]:
-    """The places of the real images of every outer step, `[outer_steps, ...]`, for each draw.
+) -> list[Picks]:
+    """The picks of the real images of every outer step, `[outer_steps, ...]`, for each draw.
 
     None where several schemes take turns.
     """
@@ -27,17 +27,17 @@ def real_places(
     recorder: Any = Recorder(data.images.shape, data.images.dtype)
 
     def of_step(key):
-        recorder.places.clear()
+        recorder.picks.clear()
         method.schemes[0].real(step_keys(key).real, data._replace(images=recorder))
-        return list(recorder.places)
+        return list(recorder.picks)
 
     return jax.vmap(of_step)(all_step_keys(method, key, iteration)[1])
 
 
 def orders(
     method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, shape: tuple[int, int]
-) -> Callable[[int], list[list[Places]]]:
-    """`iteration -> orders` of places, as `HostImages.expect` takes them.
+) -> Callable[[int], list[list[Picks]]]:
+    """`iteration -> orders` of picks, as `HostImages.expect` takes them.
 
     Args:
         method_of: the equations of one set, from its swept numbers.
@@ -50,10 +50,10 @@ def orders(
     @jax.jit
     def program(keys, swept, counts, iteration):
         whole = data._replace(counts=counts)
-        of_set = lambda key, swept: real_places(method_of(swept), key, whole, iteration)
+        of_set = lambda key, swept: real_picks(method_of(swept), key, whole, iteration)
         return jax.lax.map(lambda of: of_set(*of), (keys, swept))
 
-    def ahead(iteration: int) -> list[list[Places]]:
+    def ahead(iteration: int) -> list[list[Picks]]:
         number = jnp.asarray(iteration, jnp.int32)
         draws = jax.device_get(program(sets.keys, sets.swept, data.counts, number))
         count = len(sets.keys)
@@ -67,9 +67,7 @@ def orders(
     return ahead
 
 
-def _order(
-    draws: list[Places], sets: Int[np.ndarray, " n"], share: tuple[int, int]
-) -> list[Places]:
+def _order(draws: list[Picks], sets: Int[np.ndarray, " n"], share: tuple[int, int]) -> list[Picks]:
     """What one device asks for: set after set, step after step, its share of the classes."""
     which, shares = share
     found = []
@@ -77,5 +75,5 @@ def _order(
         for step in range(len(draws[0].label[at]) if draws else 0):
             for draw in draws:
                 label, number = (np.split(part[at, step], shares)[which] for part in draw)
-                found.append(Places(label, number))
+                found.append(Picks(label, number))
     return found

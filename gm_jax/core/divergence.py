@@ -34,7 +34,8 @@ class Divergence(NamedTuple):
         step: the outer step, from 0.
         part: `intra` or `inter`, the loss; `gradient`, that of a finite loss by the images; or
             `images`, those after the update.
-        tensor: of the network, as `params/Conv_0/kernel`; `None` if it is none of them.
+        tensor: of the network, as `Conv_0/kernel`, or else of the signal, by its path there;
+            `None` if it is none of them.
         cause: the setting of `Config` that is likely to blame; `None` for the gradient of images
             that have not grown: a derivative is to blame.
     """
@@ -105,7 +106,7 @@ def _first(
         return tuple(group_signals(method, network, of) for of in groups)
 
     synthetic, real = signals(key, data, state)
-    weight = 1 if method.inter_weight is None else method.inter_weight
+    weight = len(state.images) if method.inter_weight is None else method.inter_weight
     losses = []
     for number in range(len(jax.tree.leaves(real))):
         a, b = _alone(synthetic, number), _alone(real, number)

@@ -367,7 +367,10 @@ def inner_loop(
 def refresh_stats(
     method: Method, key: Key[Array, ""], data: ClassImages, network: NetworkState
 ) -> NetworkState:
-    """BatchNorm's statistics from one train-mode pass over real images, frozen for the step."""
+    """BatchNorm's statistics from one train-mode pass over real images, frozen for the step.
+
+    All classes weigh the same: images of one that has fewer than are drawn count repeatedly.
+    """
     if not jax.tree.leaves(network.stats):
         return network
     x, _ = draw_classes(key, data, BATCH_NORM_IMAGES)

@@ -66,7 +66,7 @@ def within(
     mean = lambda signals: class_mean(signals, place.spread)
     loss = class_sum(jax.vmap(distance)(synthetic, real), place.spread)
     reported = mean(jax.lax.stop_gradient(synthetic))
-    return MatchInfo(loss, loss, inter_weight * distance(reported, mean(real)))
+    return MatchInfo(loss, loss, _times(inter_weight, distance(reported, mean(real))))
 
 
 def across(
@@ -74,7 +74,7 @@ def across(
 ) -> MatchInfo:
     """loss = w D(mean_c gS_c, mean_c gT_c): across classes alone."""
     mean = lambda signals: class_mean(signals, place.spread)
-    loss = inter_weight * distance(mean(synthetic), mean(real))
+    loss = _times(inter_weight, distance(mean(synthetic), mean(real)))
     return MatchInfo(loss, jnp.zeros_like(loss), loss)
 
 
@@ -84,7 +84,7 @@ def within_and_across(
     """loss = sum_c D(gS_c, gT_c) + w D(mean_c gS_c, mean_c gT_c): multi-level, the paper's."""
     mean = lambda signals: class_mean(signals, place.spread)
     intra = class_sum(jax.vmap(distance)(synthetic, real), place.spread)
-    inter = inter_weight * distance(mean(synthetic), mean(real))
+    inter = _times(inter_weight, distance(mean(synthetic), mean(real)))
     return MatchInfo(intra + inter, intra, inter)
 
 
@@ -101,3 +101,8 @@ def within_then_across(iterations: int, steps: int) -> Objective:
         return info._replace(loss=jnp.where(early, info.intra, info.inter))
 
     return objective
+
+
+def _times(weight: Weight, distance: Float[Array, ""]) -> Float[Array, ""]:
+    """Of the distance's type, which that of a swept weight must not change."""
+    return jnp.asarray(weight, distance.dtype) * distance

@@ -34,7 +34,7 @@ class EpochKeys(NamedTuple):
 
     Attributes:
         order: of the images.
-        augment: of their random change; the number of the batch is folded in.
+        augment: of their random change; of several batches, each folds its number in.
     """
 
     order: Key[Array, ""]
@@ -61,19 +61,14 @@ def sgd_step(
     The loss is the one before the step.  A network with batch statistics takes its batch whole.
     """
 
-    def loss_fn(params_and_stats, x, y):
-        params, stats = params_and_stats
-        logits, stats = network.train(params, stats, x)
-        return cross_entropy(logits, y), stats
-
     def step(state, x, y):
-        def value_and_grad(params, x, y):
-            return jax.value_and_grad(lambda p: loss_fn((p, state.stats), x, y), has_aux=True)(
-                params
-            )
+        def loss_and_stats(params, x, y):
+            logits, stats = network.train(params, state.stats, x)
+            return cross_entropy(logits, y), stats
 
         size = None if jax.tree.leaves(state.stats) else microbatch
-        (loss, stats), grads = microbatched(value_and_grad, size)(state.params, x, y)
+        gradient = microbatched(jax.value_and_grad(loss_and_stats, has_aux=True), size)
+        (loss, stats), grads = gradient(state.params, x, y)
         updates, opt_state = optimiser.update(grads, state.optimiser, state.params)
         return NetworkState(optax.apply_updates(state.params, updates), stats, opt_state), loss
 

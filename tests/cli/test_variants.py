@@ -1,5 +1,7 @@
 """A variant in a file outside the package: condensed, killed, resumed, evaluated, refused."""
 
+import functools
+import hashlib
 import json
 import os
 import signal
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import SMALL, results
+
+from gm_jax import variants
 
 MY_RESEARCH = """\
 import jax
@@ -109,6 +113,7 @@ def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
         ("my_research:nothing", ["my_research:nothing", "with_manhattan"]),
         ("missing:with_manhattan", ["missing", "cannot be imported"]),
         ("broken:f", ["broken", "ZeroDivisionError"]),
+        ("time:nothing", ["no such function in time"]),  # which has no file
     ],
 )
 def test_a_variant_that_is_none_is_one_line(folder, name, words):
@@ -117,6 +122,19 @@ def test_a_variant_that_is_none_is_one_line(folder, name, words):
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert all(word in err for word in words), err
     assert not (folder / "run").exists()
+
+
+def test_the_record_of_a_bound_function_is_that_of_the_function():
+    def mine(method, weight):
+        return method
+
+    bound = functools.partial(functools.partial(mine, weight=1), weight=2)
+    name = "test_the_record_of_a_bound_function_is_that_of_the_function.<locals>.mine"
+    assert variants.describe(bound) == variants.describe(mine)
+    assert variants.describe(bound).name == f"{__name__}:{name}"
+    assert (
+        variants.describe(bound).sha256 == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    )
 
 
 MY_SIGNALS = """\

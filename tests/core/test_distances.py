@@ -25,6 +25,7 @@ COSINE = (1 - 24 / 25) + (1 - 0)
     ("name", "expected"),
     [
         ("cosine", COSINE),
+        ("l2", 2**0.5 + 5**0.5),
         ("cosine+l2", COSINE + 2**0.5 + 5**0.5),
         # kernel: 1 + 1 + 1 + 4, bias: 0 + 4
         ("mse-global", 11.0),
@@ -34,6 +35,29 @@ COSINE = (1 - 24 / 25) + (1 - 0)
 )
 def test_by_hand(name, expected):
     assert jnp.allclose(DISTANCES[name](A, B), expected, rtol=1e-6)
+
+
+# A kernel [in=2, out=3] has three rows of two numbers:
+# a: (3, 4), (1, 0), (0, 1); b: (4, 3), (0, 2), (0, 3), so that
+#   cos: 24/25, 0, 1;   ||a - b||^2: 1 + 1, 1 + 4, 4;   ||a||, ||b||: 5 and 5, 1 and 2, 1 and 3
+C = jnp.array([[3.0, 1.0, 0.0], [4.0, 0.0, 1.0]])
+D = jnp.array([[4.0, 0.0, 0.0], [3.0, 2.0, 3.0]])
+ANGLES = 1 / 25 + 1 + 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cosine", ANGLES),
+        ("sqsum", 11.0),
+        ("l1", 2.0 + 3.0 + 2.0),
+        ("cosine+sqsum", ANGLES + 11),
+        ("cosine+sqmean", ANGLES + 11 / 2),
+        ("cosine+normdiff", ANGLES + 0 + 1 + 4),
+    ],
+)
+def test_three_rows_by_hand(name, expected):
+    assert jnp.allclose(DISTANCES[name](C, D), expected, rtol=1e-6)
 
 
 def test_idcs_sums_are_golden(x64):

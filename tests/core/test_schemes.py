@@ -110,7 +110,7 @@ def test_images_that_were_not_drawn_do_not_move():
 
 @pytest.mark.slow
 def test_interleaved_is_intra_in_even_iterations_and_inter_in_odd_ones():
-    """Iteration 0 is intra's to the bit; from its images, iteration 1 is inter's."""
+    """Iteration 0 is intra's, to rounding; from its images, iteration 1 is inter's."""
     digits = load("digits")
 
     def images(scheme, until, state=None):

@@ -194,12 +194,6 @@ def test_strides_are_laxs(size, kernel, padding):
     assert_same(gradient(ours)(x, kernel), gradient(lax_strided)(x, kernel))
 
 
-def test_by_hand():
-    """[[1, 2], [3, 4]] with a 2x2 kernel of ones is 1 + 2 + 3 + 4 = 10."""
-    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
-    assert conv2d(x, jnp.ones((2, 2, 1, 1))).item() == 10
-
-
 def test_wrong_channels_and_too_large_kernels_are_refused():
     x = jnp.zeros((1, 4, 4, 3))
     with pytest.raises(ValueError, match="3 channels, kernel takes 2"):

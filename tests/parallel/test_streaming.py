@@ -12,7 +12,7 @@ from gm_jax import api
 from gm_jax.build import build_method, start_sets
 from gm_jax.config import Config, Devices
 from gm_jax.core import ahead, iteration
-from gm_jax.data.host import HostImages, Places
+from gm_jax.data.host import HostImages, Picks
 from gm_jax.data.images import normalise
 from gm_jax.data.loading import load
 
@@ -115,7 +115,7 @@ def test_nothing_is_drawn_after_all_sets_diverged(digits, monkeypatch):
 def test_what_was_not_expected_is_read_all_the_same():
     rows = np.arange(12, dtype=np.uint8).reshape(3, 4, 1, 1, 1)
     images = HostImages(rows)
-    of = lambda *pairs: Places(*(np.array(part, np.int32) for part in zip(*pairs)))
+    of = lambda *pairs: Picks(*(np.array(part, np.int32) for part in zip(*pairs)))
     first, second, other = of((0, 1), (2, 3)), of((1, 1), (1, 0)), of((2, 2))
     images.expect([[first, second]])
     for places, pixels in ((other, [10]), (first, [1, 11]), (second, [5, 4]), (second, [5, 4])):
