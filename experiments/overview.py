@@ -121,8 +121,8 @@ def _row(of: Result) -> list[str]:
 
 def _commands(of: Result) -> list[str]:
     dataset = shlex.quote(of.dataset)
-    run = f"runs/{Path(of.dataset).name}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
-    run = shlex.quote(run)
+    name = f"{Path(of.dataset).name}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
+    run = shlex.quote(f"runs/{name}")
     condense = f"gm-jax condense --recipe {of.recipe} --dataset {dataset} --ipc {of.ipc}"
     lines = [f"{condense} --iterations {of.iterations} --seeds {of.seeds} --out {run}"]
     if of.sets:

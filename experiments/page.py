@@ -117,18 +117,8 @@ def write_csv(path: Path, found: Sequence[Found]) -> None:
 
     `set_means` are the means over the networks of each set, of which differences in pairs are made.
     """
-    head = ["row", "column", "trained_network", "variant"]
-    head += [
-        "mean",
-        "std",
-        "std_sets",
-        "sets",
-        "networks",
-        "epochs",
-        "set_means",
-        "seconds",
-        "inner_epochs_taken",
-    ]
+    head = ["row", "column", "trained_network", "variant", "mean", "std", "std_sets", "sets"]
+    head += ["networks", "epochs", "set_means", "seconds", "inner_epochs_taken"]
     settings = [field.name for field in dataclasses.fields(Config)]
     with files.atomic(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -175,4 +175,5 @@ def mean_and_std(
     values, total = np.arange(256) / 255, levels.sum(1)
     mean = levels @ values / total
     variance = (levels * (values - mean[:, None]) ** 2).sum(1) / total
-    return tuple(mean.tolist()), tuple(np.where(variance > 0, np.sqrt(variance), 1).tolist())
+    constant = (levels > 0).sum(1) == 1  # whose variance may be rounded to more than 0
+    return tuple(mean.tolist()), tuple(np.where(constant, 1, np.sqrt(variance)).tolist())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gm_jax.data.drawing import draw_classes, draw_mixed
-from gm_jax.data.images import by_class, denormalise, normalise
+from gm_jax.data.images import by_class, count_levels, denormalise, mean_and_std, normalise
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 
@@ -109,3 +109,12 @@ def test_an_unknown_set_and_an_empty_class_are_refused():
             by_class(pixels, np.array(labels), 3)
     with pytest.raises(UserError, match="float64, must be whole"):
         by_class(pixels, np.array([0.0, 1.0]), 3)
+
+
+def test_a_constant_channel_becomes_zero():
+    """Whatever its level, and however the mean of many equal numbers is rounded."""
+    for level in range(256):
+        images = np.full((7, 3, 1, 1), level, np.uint8)
+        mean, std = mean_and_std(count_levels(images))
+        assert std == (1.0,)
+        assert mean == pytest.approx((level / 255,), rel=1e-15)
