@@ -152,7 +152,7 @@ def test_a_recipe_goes_by_what_was_prepared(tmp_path):
     [
         (["--recipe", "mtt"], ["mtt", "idc"]),
         (["--recipe", "idc", "--factor", "9"], ["--factor 9", "1 to 3"]),
-        (["--recipe", "idc", "--ipc", "x"], ["x", "int"]),
+        (["--recipe", "idc", "--ipc", "x"], ["--ipc: must be a whole number, not 'x'"]),
         (["--start", "mix"], ["--start mix", "--factor 1"]),
         (["--start", "mix", "--factor", "3", "--ipc", "20"], ["--ipc 20", "15"]),
         (["--batch-synthetic", "2", "--scheme", "inter"], ["--batch-synthetic", "inter"]),

@@ -26,7 +26,7 @@ from typing import Annotated, Any, NamedTuple
 from experiments import command
 from gm_jax.checks import SEED, Count
 from gm_jax.cli.terminal import say
-from gm_jax.storage.files import DRAFTS
+from gm_jax.storage.files import drafts
 from tests.command_line import results
 
 RUN = (
@@ -132,7 +132,7 @@ def _logged(folder: Path) -> int:
 
 def _half_written(folder: Path) -> bool:
     """Whether there is a draft of a checkpoint."""
-    return any((folder / "checkpoints").glob(DRAFTS))
+    return bool(drafts(folder / "checkpoints"))
 
 
 def _resumed_at(shown: str) -> int:
