@@ -111,12 +111,14 @@ draws differ by several points. Minutes are those of the run's clock for all its
 that may have had other work.
 
 ```python
-condensed = gm_jax.load_condensed("{first}.npz")
+import gm_jax
+
+condensed = gm_jax.load_condensed("docs/results/sets/{first}.npz")
 condensed.images, condensed.labels  # normalised; pixel = image * std + mean
 ```
 
 ```
-gm-jax evaluate {first}.npz
+gm-jax evaluate docs/results/sets/{first}.npz --count 5 --epochs 300
 ```
 
 {each}

@@ -215,7 +215,7 @@ def _describe_divergence(found: Divergence | None, of_set: SetSettings) -> str:
         return "when its last iteration was repeated, all was finite"
     what, verb = {
         "images": ("images", "are"),
-        "gradient": ("loss is finite, its gradient by the images", "is"),
+        "gradient": ("loss is finite, its gradient with respect to the images", "is"),
     }.get(found.part, (f"{found.part} loss", "is"))
     tensor = f" (tensor {found.tensor})" if found.tensor else ""
     where = f"{verb} not finite in outer step {found.step} of iteration {found.iteration}"

@@ -106,6 +106,9 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         config: the settings.
         dataset: for its images' shape and its classes.
         swept: the numbers of the set; those of the first set by default.
+
+    Raises:
+        UserError: an augmentation's strategy has an unknown operation, or one that needs colours.
     """
     swept = list_sets(config)[0].swept if swept is None else swept
     defaults, plan = platforms.defaults(), _plan(config, dataset, config.strategy)
@@ -209,7 +212,11 @@ def _build_step_rule(config: Config) -> step_rules.StepRule:
 
 
 def start_sets(config: Config, dataset: Dataset, variant: Variant = unchanged) -> Sets:
-    """Where every set starts, in the order of `list_sets`: the same for all sets of one seed."""
+    """Where every set starts, in the order of `list_sets`: the same for all sets of one seed.
+
+    Returns:
+        keys, swept numbers and states, arrays `[sets, ...]`.
+    """
     start_from = STARTS[config.start](config.factor)
 
     def of_set(seed, swept):

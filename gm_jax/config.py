@@ -81,8 +81,8 @@ class Config:
 
     dataset: str = "mnist5k"
     """Data set to condense: digits, mnist5k (shipped), mnist, fashion_mnist, svhn_cropped, cifar10,
-    cifar100 (downloaded once), or the path of your own: a folder of pictures by class, or an .npz
-    of uint8 images [n, height, width(, channel)] and labels [n]."""
+    cifar100 (downloaded once), or the path of your own: a folder of pictures by class, an .npz of
+    uint8 images [n, height, width(, channel)] and labels [n], or what gm-jax prepare wrote."""
     image_size: Annotated[int, between(4, 1024)] | None = None
     """Pixels on a side of the square that a folder's pictures are cut and resized to. Default: 32.
     """
@@ -128,7 +128,7 @@ class Config:
     network trains on: one operation of the strategy (dsa), or several (idc)."""
     strategy: str | None = None
     """Operations of --augment, joined by _: color, crop, cutout, flip, scale, rotate. Default: the
-    published ones, color_crop_cutout_flip_scale_rotate (dsa; digits without flip),
+    published ones, color_crop_cutout_flip_scale_rotate (dsa; without flip on mnist, mnist5k, digits and svhn_cropped),
     color_crop_cutout (idc)."""
     inner_strategy: str | None = None
     """Operations that change what the network trains on, image by image. Default: --strategy."""

@@ -1,4 +1,4 @@
-"""The exceptions that end a command with one line."""
+"""The exceptions that end a command with one line, and how others become one of them."""
 
 import contextlib
 import importlib

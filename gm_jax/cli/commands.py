@@ -25,7 +25,7 @@ class Condense:
     out: Path
     """Run folder to write: config.json, metrics.jsonl, snapshots.npz, synthetic.npz, grid.png."""
     recipe: RecipeName | None = None
-    """A published method, whose settings become the defaults of all others; `--recipe NAME --help`
+    """A published method; its settings become the defaults of all others: `--recipe NAME --help`
     shows them. best is our own."""
     variant: str | None = None
     """A change of the method, MODULE:FUNCTION, a function of your own from Method to Method; the
@@ -100,7 +100,7 @@ class Export:
     run: RunFolder
     """Run folder that condense wrote, or its synthetic.npz by whatever name."""
     out: Path
-    """Folder to make, which must not exist or be empty; with --to pt, file to write."""
+    """Folder to make, or an empty one; with --to pt, file to write."""
     to: Literal["png", "pt", "dc-bench", "dd-ranking"] = "png"
     """Pictures and pixels (png), the layout of the PyTorch programs (pt), DC-Bench's folder
     distilled_results (dc-bench; it evaluates the last set), or DD-Ranking's images.pt and labels.pt
@@ -118,7 +118,7 @@ class Prepare:
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """Data set, as condense knows it: a name, a folder of pictures by class, or an .npz."""
     out: Path
-    """Folder to write, which must not exist or be empty."""
+    """Folder to make, or an empty one."""
     image_size: Annotated[int, between(4, 1024)] | None = None
     """Pixels on a side of the square that a folder's pictures are cut and resized to. Default: 32.
     """

@@ -290,7 +290,7 @@ def _augment(plan: Plan, of_batch: Callable, draws: Callable[[Array], int]) -> A
     """Stage after stage, `of_batch(operation, u [draws(x), NUMBERS], x)` of the one that is chosen.
 
     All numbers of a call are drawn at once: a generator for each parameter takes long to compile
-    (docs/performance.md).
+    (docs/performance_notes.md).
     """
 
     def branch(operation):

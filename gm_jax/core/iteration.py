@@ -84,6 +84,10 @@ def iteration(
         key: the set's key, the same for all iterations, so that a resumed run is the unbroken run.
         data: the real images.
         state: from `init` or the iteration before.
+
+    Returns:
+        the state after it, or the one given if anything was not finite; and its info, arrays
+        `[outer_steps]`.
     """
     last, (info, _) = outer_steps(method, key, data, state)
     after = State(last.images, last.optimiser, state.iteration + 1)

@@ -58,7 +58,7 @@ def load(name: str, image_size: int | None = None) -> Dataset:
     `gm-jax prepare` wrote.
 
     Args:
-        name: one of `NAMES`, or a path; see `own_data`.
+        name: one of `NAMES`, or a path; see `gm_jax.data.own`.
         image_size: height and width that a folder's pictures are resized to; 32 by default.
 
     Raises:

@@ -167,7 +167,10 @@ def no_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
 
 
 def batch_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    """Over images, height and width."""
+    """(x - mean) / sqrt(variance + 1e-5) scale + bias, over images, height and width.
+
+    Mean and variance are the batch's in training, and else the running ones.
+    """
     return BatchNorm()(x, train)
 
 

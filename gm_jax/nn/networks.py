@@ -119,6 +119,13 @@ class ConvNet(nn.Module):
 
     The network of the dataset-condensation literature (Gidaris & Komodakis 2018; Zhao et al. 2021).
     A one-channel 28x28 image is padded by 3 in the first convolution, so that it becomes 32x32.
+
+    Attributes:
+        classes: logits.
+        width: channels of each convolution.
+        depth: blocks, each of which halves height and width where there is pooling.
+        norm, activation, pool: what follows a convolution, in this order.
+        convolution: how convolutions are computed; `None` is this platform's way.
     """
 
     classes: int

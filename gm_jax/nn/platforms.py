@@ -34,8 +34,8 @@ class Defaults(NamedTuple):
 # (experiments/benchmarks/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
-# at a time needs 1.2 GiB of a chip and compiles in 204 s, ten at a time 5.1 GiB and 306 s; 256
-# images of one class are work enough for a chip.  Sets go one after another for the same reason.
+# at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256 images
+# of one class are work enough for a chip.  Sets go one after another for the same reason.
 ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, network_chunk=20)
 
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}

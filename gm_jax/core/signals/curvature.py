@@ -18,7 +18,7 @@ from gm_jax.errors import UserError
 def hessian_vector(v: Tree) -> Signal:
     """H v = d/de grad L(params + e v, x, y) at e = 0, with v the same for all networks.
 
-    Cost: with its pullback about 2.5 times the gradient's time, and 1.5 times its memory.  The
+    Cost: with its pullback about 2.5 times the gradient's time, and 1.7 times its memory.  The
     pullback needs no weight gradients: grad_x <H v, u> is a derivative of grad_x L along v and u.
 
     Args:
@@ -78,7 +78,7 @@ def _gauss_newton_gradient(model: Model, params: Any, x: Images, y: Labels) -> T
 hessian_gradient = Signal(_hessian_gradient, mean_over_images=False)
 """H g: how a small step along the gradient g changes it, grad ||g||^2 / 2.
 
-Cost: with its pullback, by reverse mode, 3.7 times the gradient's time; its memory grows with the
+Cost: with its pullback, by reverse mode, 4.2 to 4.4 times the gradient's time; its memory grows with the
 images of a group, which are taken at once.
 """
 

@@ -20,7 +20,7 @@ def k_step(k: int, lr: Rate) -> Signal:
     2 it is -2 lr g + lr^2 H g + O(lr^3).  Meta-learning unrolls training in the same way (MAML,
     arXiv 1703.03400), and trajectories of training are what MTT matches (arXiv 2203.11932).
 
-    Cost: with its pullback 1.2 to 1.6 k times the gradient's time: k gradients, then k gradients
+    Cost: with its pullback 1.3 to 1.5 k times the gradient's time: k gradients, then k gradients
     again and k Hessian-vector products.  Memory: a group's intermediates of one step, and k copies
     of the parameters.
 
