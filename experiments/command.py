@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from gm_jax import checks
 from gm_jax.cli import main as cli
-from gm_jax.cli.ending import let_any_name_be_printed
-from gm_jax.cli.terminal import notices, say
+from gm_jax.cli.ending import end, let_any_name_be_printed
+from gm_jax.cli.terminal import notices
 from gm_jax.cli.work import is_out_of_memory
 from gm_jax.errors import StoppedError, UserError
 
@@ -77,18 +77,18 @@ def main(
         with notices():
             work(parsed, shlex.join([*program.split(), *arguments]))
     except (UserError, OSError) as error:
-        return _end(name, str(error), 2)
+        return end(str(error), 2, name)
     except FailedError as error:
-        return _end(name, str(error), 1)
+        return end(str(error), 1, name)
     except StoppedError as error:
         message = f"{error}; run the same command again to continue"
-        return _end(name, message, 128 + signal.Signals[error.signal])
+        return end(message, 128 + signal.Signals[error.signal], name)
     except KeyboardInterrupt:
-        return _end(name, "interrupted", 130)
+        return end("interrupted", 130, name)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return _end(name, "out of memory: try smaller sizes", 2)
+        return end("out of memory: try smaller sizes", 2, name)
     return 0
 
 
@@ -97,9 +97,3 @@ def check_writable(out: Path) -> None:
     folder = out.parent
     if out.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise UserError(f"--out {out} cannot be written: name a file in a writable folder")
-
-
-def _end(name: str, why: str, status: int) -> int:
-    """Prints the reason on one line; returns the status."""
-    say(f"{name}: {' '.join(why.splitlines())}")
-    return status

@@ -38,8 +38,7 @@ from gm_jax.checks import Count
 from gm_jax.core import training
 from gm_jax.core.distances import cosine_global, mse_global
 from gm_jax.core.iteration import group_signals
-from gm_jax.core.schemes import class_labels
-from gm_jax.data.images import Batch
+from gm_jax.core.schemes import all_images
 from gm_jax.data.spread import class_mean
 from gm_jax.storage import files
 
@@ -78,10 +77,9 @@ def observe(cell: Cell, settings: Settings) -> Gap:
     method = build_method(cell.config, dataset)
     (scheme,) = method.schemes
     by_class = first_images(cell, settings)
-    images, labels = by_class.reshape(-1, *by_class.shape[2:]), class_labels(by_class).reshape(-1)
     optimiser = method.network_optimiser(method.network_lr)
     train = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
-    everything = Batch(images, labels)
+    everything = all_images(by_class)
 
     def of_network(key):
         network_key, key = jax.random.split(key)
@@ -112,7 +110,7 @@ def gap(synthetic: dict, real: dict) -> Gap:
     return Gap(degrees, length, length / jnp.sqrt(mse_global(zero, real)))
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, observes networks, writes figure_gradient_gap.md, .csv and .png."""
     scale = resolve(scale, NAME)
     if scale.smoke:
@@ -123,10 +121,10 @@ def make(scale: Settings, command: str) -> None:
     for cell in cells:
         condense_cell(cell, scale)
         gaps[cell.row] = observe(cell, scale)
-    _write(scale, gaps, command)
+    _write(scale, gaps, typed)
 
 
-def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
+def _write(scale: Settings, gaps: dict[str, Gap], typed: str) -> None:
     scale.folder.mkdir(parents=True, exist_ok=True)
     path = scale.folder / NAME
     with files.atomic(path.with_suffix(".csv")) as draft:
@@ -144,7 +142,7 @@ def _write(scale: Settings, gaps: dict[str, Gap], command: str) -> None:
         f"{scale.networks} networks. {scale.dataset}, ipc {scale.ipc}, {scale.iterations} "
         "iterations."
     )
-    write_page(path.with_suffix(".md"), "The gap between gradients", rows, caption, command)
+    write_page(path.with_suffix(".md"), "The gap between gradients", rows, caption, typed)
     print(f"{rows}\n{path}.md, .csv, .png")
 
 

@@ -25,10 +25,9 @@ from experiments.sweep import Cell, Found, Scale, config, first_images, load_onc
 from gm_jax.build import build_method
 from gm_jax.checks import Count
 from gm_jax.config import StepRuleName
-from gm_jax.core.batching import microbatched
 from gm_jax.core.iteration import init, outer_steps
-from gm_jax.core.method import Method, StepState
-from gm_jax.core.signals import cross_entropy
+from gm_jax.core.training import mean_loss
+from gm_jax.data.images import Batch
 from gm_jax.evaluation.protocol import test_set
 from gm_jax.storage import files
 
@@ -62,8 +61,8 @@ def observe(cell: Cell, settings: Settings) -> Observed:
     dataset = load_once(cell.config.dataset)
     method = build_method(cell.config, dataset)
     start = init(method, first_images(cell, settings))
-    test = test_set(dataset)
-    test_loss = lambda state: _loss(method, state, test)
+    test = Batch(*test_set(dataset))
+    test_loss = lambda state: mean_loss(method.network, state.network, test, method.microbatch)
 
     def of_network(key):
         _, (info, loss) = outer_steps(method, key, dataset.train, start, test_loss)
@@ -75,13 +74,7 @@ def observe(cell: Cell, settings: Settings) -> Observed:
     return Observed(*map(np.asarray, found))
 
 
-def _loss(method: Method, state: StepState, test: tuple[jax.Array, jax.Array]) -> jax.Array:
-    network = state.network
-    loss = lambda params, x, y: cross_entropy(method.network.apply(params, network.stats, x), y)
-    return microbatched(loss, method.microbatch)(network.params, *test)
-
-
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, observes networks, writes figure_step_rules.md, .csv and .png."""
     scale = resolve(scale, NAME)
     if scale.smoke:
@@ -91,11 +84,11 @@ def make(scale: Settings, command: str) -> None:
     cells = [Cell(rule, "", config(scale, step_rule=rule, **steps)) for rule in rules]
     found = run(cells, scale)
     observed = {cell.row: observe(cell, scale) for cell in cells}
-    _write(scale, found, observed, command)
+    _write(scale, found, observed, typed)
 
 
 def _write(
-    scale: Settings, found: Sequence[Found], observed: dict[str, Observed], command: str
+    scale: Settings, found: Sequence[Found], observed: dict[str, Observed], typed: str
 ) -> None:
     scale.folder.mkdir(parents=True, exist_ok=True)
     path = scale.folder / NAME
@@ -117,7 +110,7 @@ def _write(
     under = caption(scale, found, cells)
     under += f" The figure is of {scale.networks} networks on the first set."
     body = f"{shown_tables}\n\n{costs}"
-    write_page(path.with_suffix(".md"), "Step rules", body, under, command)
+    write_page(path.with_suffix(".md"), "Step rules", body, under, typed)
     print(f"{shown_tables}\n{path}.md, .csv, .png")
 
 

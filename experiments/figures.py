@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gm_jax.storage.pictures import as_text
@@ -15,7 +14,6 @@ def bars(
 ) -> None:
     """A bar for each label, accuracies in percent, with standard deviations."""
     figure = Figure(figsize=(6, 0.6 + 0.3 * len(labels)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.barh(range(len(labels)), means, xerr=spreads, color="0.7", capsize=3)
     axes.set_yticks(range(len(labels)), [as_text(label) for label in labels])
@@ -39,7 +37,6 @@ def panels(
         series: by name, for each panel the values `[networks, x]`.
     """
     figure = Figure(figsize=(4 * len(y_labels), 3), layout="constrained")
-    FigureCanvasAgg(figure)
     for number, (axes, y_label) in enumerate(zip(figure.subplots(1, len(y_labels)), y_labels)):
         for name, parts in series.items():
             values = parts[number]
@@ -60,7 +57,6 @@ def lines(
 ) -> None:
     """A line for each name through its points `(x, mean, standard deviation)`."""
     figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, points in series.items():
         x, mean, spread = zip(*sorted(points))
@@ -77,7 +73,6 @@ def log_lines(
 ) -> None:
     """Panels side by side on logarithmic axes: `(x label, y label, points (x, y) by name)` each."""
     figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (x_label, y_label, series) in zip(places, panels):
         for name, points in series.items():

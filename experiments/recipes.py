@@ -82,7 +82,7 @@ def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
     return found
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes recipes.md, .csv, .png, and recipes-minutes.png."""
     scale = resolve(scale, NAME)
     for name in ("iterations", "batch_real") if not scale.smoke else ():
@@ -101,7 +101,7 @@ def make(scale: Settings, command: str) -> None:
     tables = [accuracy_table("recipe", found, column_of)]
     tables += difference_tables(base, found, column_of)
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
-    save(Page(NAME, title, command, cells_are), tables, found, scale)
+    save(Page(NAME, title, typed, cells_are), tables, found, scale)
     with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:
         lines(draft, "minutes for a set", "test accuracy, %", _series(found, seconds))
 

@@ -43,7 +43,7 @@ def make(settings: Settings, typed: str) -> None:
         path = settings.out / f"{facts['file']}.npz"
         with files.atomic(path) as draft:
             draft.write_bytes((run / "synthetic.npz").read_bytes())
-        pictures.write_grid(path.with_suffix(".png"), run_folder.load_condensed(run))
+        pictures.save_grid(path.with_suffix(".png"), run_folder.load_condensed(run))
         files.write_json(path.with_suffix(".json"), facts)
         print(path)
     there = sorted(settings.out.glob("[!.]*.npz"))

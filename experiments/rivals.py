@@ -84,7 +84,8 @@ def _evaluate(
     networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     keys = keys[:1] if kind == FULL else keys  # there is only one full set
     sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys]
-    stacked = LabelledSets(*(jnp.stack(part) for part in zip(*sets)))
+    images, labels = (jnp.stack(part) for part in zip(*sets))
+    stacked = LabelledSets(images, labels)
     trial = Trial(network, protocol, *test_set(dataset))
     chunk = defaults.network_chunk
     return evaluate_sets(networks_key, trial, stacked, scale.count, chunk)[..., -1], epochs

@@ -24,7 +24,7 @@ from gm_jax.cli.condense import condense
 from gm_jax.cli.evaluate import evaluate
 from gm_jax.cli.terminal import say
 from gm_jax.condensed import DivergedError
-from gm_jax.config import Config, Evaluation, check, list_sets, several_values, with_network
+from gm_jax.config import Config, Evaluation, check, list_sets, swept_names, with_network
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
@@ -238,8 +238,7 @@ def first_images(cell: Cell, scale: Scale) -> jax.Array:
     if 0 not in condensed.finished:
         at = condensed.iterations[0]
         raise FailedError(f"{cell.name}: the first set diverged at iteration {at}")
-    images = jnp.asarray(condensed.images[0])
-    return images.reshape(len(condensed.class_names), -1, *images.shape[1:])
+    return jnp.asarray(condensed.rows(0))
 
 
 def cell_folder(cell: Cell, scale: Scale) -> Path:
@@ -356,5 +355,4 @@ def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
 
 def _values(config: Config, values: dict[str, Any]) -> str:
     """The values of swept settings, as evaluation.json has them after `condensed`."""
-    several = several_values(config, list_sets(config)[0].swept)
-    return "".join(f", {name} {values[name]:g}" for name in several)
+    return "".join(f", {name} {values[name]:g}" for name in swept_names(config))

@@ -45,7 +45,7 @@ class Settings(Scale):
     """Epochs of evaluation on the full training set."""
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes table3_main.md, .csv, .png and .html."""
     if (scale.dataset, scale.ipc) != (Scale.dataset, Scale.ipc):
         raise UserError("this table has --datasets and --ipcs, not --dataset and --ipc")
@@ -70,7 +70,7 @@ def make(scale: Settings, command: str) -> None:
     ]
     found = [*rivals, *ours]
     rows = accuracy_table("method", found, lambda one: one.column, published_rows())
-    save(Page(NAME, "The method's parts and its rivals", command), [rows], found, scale)
+    save(Page(NAME, "The method's parts and its rivals", typed), [rows], found, scale)
 
 
 def published_rows() -> dict[str, dict[str, str]]:

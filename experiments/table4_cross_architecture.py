@@ -46,12 +46,12 @@ def cells(scale: Settings) -> list[Cell]:
     return [Cell(name, "", config(scale, network=name), targets) for name in scale.sources]
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes table4_cross_architecture.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
     rows = accuracy_table("condensed with", found, lambda one: one.network)
-    save(Page(NAME, "Trained on another network's images", command), [rows], found, scale)
+    save(Page(NAME, "Trained on another network's images", typed), [rows], found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -72,7 +72,7 @@ def at_equal_minutes(cells: Sequence[Cell], seconds: dict[str, float]) -> list[C
     return found
 
 
-def make(scale: Settings, command: str) -> None:
+def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes table5_signals.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     scale = dataclasses.replace(scale, ipcs=(1,)) if scale.smoke else scale
@@ -89,7 +89,7 @@ def make(scale: Settings, command: str) -> None:
     tables = [accuracy_table("signal", found, column_of)]
     tables += difference_tables(GRADIENT, found, column_of)
     cells_are = f"the gradient's iterations: {scale.iterations}"
-    save(Page(NAME, "Signals", command, cells_are), tables, found, scale)
+    save(Page(NAME, "Signals", typed, cells_are), tables, found, scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -192,17 +192,17 @@ def work(settings: Settings, _: str) -> None:
     seconds = time.perf_counter() - began
     kind = mesh.devices.flat[0].device_kind
     cores = len({device.core_on_chip for device in mesh.devices.flat})
-    memory: Any = program.memory_analysis()
+    memory = loop.memory(program)
     mib = lambda size: f"{size / 2**20:,.0f} MiB"
     most = HBM[kind] * 2**30 / cores
     sides = f"{mesh.shape[meshes.SETS]} x {mesh.shape[meshes.CLASSES]}"
-    needs = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    needs = sum(memory)
     print(f"{settings.topology}: {mesh.size} devices, sets x classes = {sides}; {kind}")
     print(f"compiled in {seconds:.0f} s")
     print(
         f"memory of a device: {mib(needs)} of {mib(most)} ({100 * needs / most:.1f} %): "
-        f"data and images {mib(memory.argument_size_in_bytes)}, "
-        f"temporary {mib(memory.temp_size_in_bytes)}"
+        f"data and images {mib(memory.arguments)}, "
+        f"temporary {mib(memory.temporary)}"
     )
     found = Counter(collectives(program.as_text() or ""))
     print(f"collectives: {sum(found.values())}")

@@ -2,7 +2,7 @@
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    ipc: Annotated[int, COUNT] = 10
+    ipc: Count = 10
     start: Literal["noise", "real"] = "noise"
 
 check(Settings(ipc=0))    # UserError: --ipc 0: must be 1 to 1000000
@@ -38,16 +38,14 @@ def between(low: int, high: int) -> Allowed:
     return Allowed(lambda value: low <= value <= high, f"{low} to {high}")
 
 
-COUNT = between(1, MOST)
-COUNT_OR_ALL = between(0, MOST)
 POSITIVE = Allowed(lambda value: 0 < value < 1e30, "above 0 and below 1e30")
 NOT_NEGATIVE = Allowed(lambda value: 0 <= value < 1e30, "0 or more and below 1e30")
 SHARE = Allowed(lambda value: 0 <= value <= 1, "0 to 1")
 BELOW_ONE = Allowed(lambda value: 0 <= value < 1, "0 or more and below 1")
 SEED = Allowed(lambda value: 0 <= value < 2**32, "0 to 2**32 - 1")
 
-Count = Annotated[int, COUNT]
-CountOrAll = Annotated[int, COUNT_OR_ALL]
+Count = Annotated[int, between(1, MOST)]
+CountOrAll = Annotated[int, between(0, MOST)]
 
 
 def check(settings: Any) -> None:

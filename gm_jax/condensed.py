@@ -38,6 +38,17 @@ class Condensed(NamedTuple):
     variant: VariantRecord | None = None
     learned: Float[np.ndarray, "sets C ipc *shape"] | None = None
 
+    def rows(self, number: int) -> Float[np.ndarray, "C n h w channel"]:
+        """The images of a set, a row a class."""
+        return self.images[number].reshape(len(self.class_names), -1, *self.images.shape[2:])
+
+    @property
+    def learned_images(self) -> Float[np.ndarray, "sets C ipc h w channel"] | None:
+        """What was learned, where that is images of this size, which are decoded to others."""
+        if self.learned is None or self.learned.shape[3:] != self.images.shape[2:]:
+            return None
+        return self.learned
+
     @property
     def finished(self) -> list[int]:
         """The sets that did not diverge, from 0."""

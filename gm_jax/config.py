@@ -128,8 +128,8 @@ class Config:
     network trains on: one operation of the strategy (dsa), or several (idc)."""
     strategy: str | None = None
     """Operations of --augment, joined by _: color, crop, cutout, flip, scale, rotate. Default: the
-    published ones, color_crop_cutout_flip_scale_rotate (dsa; without flip on mnist, mnist5k, digits and svhn_cropped),
-    color_crop_cutout (idc)."""
+    published ones, color_crop_cutout_flip_scale_rotate (dsa; without flip on mnist, mnist5k, digits
+    and svhn_cropped), color_crop_cutout (idc)."""
     inner_strategy: str | None = None
     """Operations that change what the network trains on, image by image. Default: --strategy."""
     cutmix: Annotated[float, SHARE] = 0.0
@@ -307,10 +307,14 @@ def list_sets(config: Config) -> list[SetSettings]:
     return [SetSettings(*pair) for pair in itertools.product(seeds, swept)]
 
 
+def swept_names(config: Config) -> list[str]:
+    """The settings that have several values in this run."""
+    return [name for name in Swept._fields if len(getattr(config, name) or ()) > 1]
+
+
 def several_values(config: Config, swept: Swept) -> dict[str, float]:
     """Those of a set's numbers that have several values in this run, by name."""
-    several = [name for name in Swept._fields if len(getattr(config, name) or ()) > 1]
-    return {name: getattr(swept, name) for name in several}
+    return {name: getattr(swept, name) for name in swept_names(config)}
 
 
 def outer_steps(config: Config) -> int:

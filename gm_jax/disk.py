@@ -1,4 +1,4 @@
-"""What is on the disk itself, and not only in memory; folders that appear once complete."""
+"""Where caches lie; what is on the disk itself; folders that appear once they are complete."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from gm_jax.errors import UserError
 
 
 def flush(path: Path) -> None:
@@ -17,14 +19,35 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def cache_folder() -> Path:
+    """`$GM_JAX_CACHE`, or `$XDG_CACHE_HOME/gm_jax`, or `~/.cache/gm_jax`.
+
+    Raises:
+        UserError: it is in a home folder, and there is none.
+    """
+    try:
+        if folder := os.environ.get("GM_JAX_CACHE"):
+            return Path(folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gm_jax"
+    except RuntimeError as error:
+        raise UserError("there is no home folder: name one for caches in GM_JAX_CACHE") from error
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` if the block ends without an error.
 
     Args:
         folder: that is not there, or is empty; a link is followed.
+
+    Raises:
+        UserError: it is neither, or the current folder.
     """
     folder = folder.resolve()
+    if folder == Path.cwd():
+        raise UserError(f"{folder} is the current folder: name another one")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder: name another")
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
     draft.mkdir(parents=True)
     try:

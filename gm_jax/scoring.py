@@ -132,17 +132,17 @@ def _train(
     settings: Evaluation,
     progress: Callable[[], None],
     trial: Trial,
-    groups: list[tuple[int, LabelledSets]],
+    groups: list[LabelledSets],
     count: int,
 ) -> Float[np.ndarray, "sets networks tests"]:
     """Test accuracies of `count` fresh networks on each set."""
     chunk = at_a_time(settings.chunk, platforms.defaults().network_chunk)
 
-    def run(first: int, sets: LabelledSets) -> np.ndarray:
+    def run(sets: LabelledSets) -> np.ndarray:
         mesh = _mesh(settings, np.shape(sets.images)[0] * count)
-        return evaluate_sets(key, trial, sets, count, chunk, progress, first, mesh)
+        return evaluate_sets(key, trial, sets, count, chunk, progress, mesh)
 
-    return np.concatenate([run(*group) for group in groups])
+    return np.concatenate(list(map(run, groups)))
 
 
 def _mesh(settings: Evaluation, networks: int) -> Mesh | None:
@@ -165,7 +165,7 @@ def _full_accuracy(trial: Trial, dataset: Dataset, settings: Evaluation, train: 
     """Of one network trained on the whole training set, as its images are."""
     protocol = trial.protocol._replace(epochs=settings.full_epochs, augment=None)
     images, labels = full_set(dataset.train)
-    groups = [(0, LabelledSets(images[None], labels[None]))]
+    groups = [LabelledSets(images[None], labels[None])]
     return float(train(trial._replace(protocol=protocol, tests=1), groups, 1)[0, 0, -1])
 
 
@@ -292,22 +292,19 @@ def _named_configs(condensed: Condensed, settings: Evaluation) -> dict[str, Conf
 
 def _sets_to_train_on(
     keys: jax.Array, condensed: Condensed, dataset: Dataset
-) -> list[tuple[int, LabelledSets]]:
-    """The condensed sets that are finished and the random real ones, in groups of one size each.
-
-    Each group comes with the number of its first set, which the networks' keys depend on.
-    """
+) -> list[LabelledSets]:
+    """The condensed sets that are finished and the random real ones, in groups of one size each."""
     finished = condensed.images[condensed.finished]
     labels = np.tile(condensed.labels, (len(finished), 1))
     if not len(keys):
-        return [(0, LabelledSets(finished, labels))]
+        return [LabelledSets(finished, labels)]
     drawn = [random_real(key, dataset.train, condensed.config.ipc) for key in keys]
     images, their_labels = (np.stack([np.asarray(p) for p in parts]) for parts in zip(*drawn))
     if images.shape[1:] != finished.shape[1:]:
-        ours, theirs = LabelledSets(finished, labels), LabelledSets(images, their_labels)
-        return [(0, ours), (len(finished), theirs)]
+        ours = LabelledSets(finished, labels)
+        return [ours, LabelledSets(images, their_labels, first=len(finished))]
     both = np.concatenate([finished, images]), np.concatenate([labels, their_labels])
-    return [(0, LabelledSets(*both))]
+    return [LabelledSets(*both)]
 
 
 def _kinds(condensed: Condensed, random_sets: int) -> dict[str, list[int]]:

@@ -7,15 +7,11 @@ signal of `experiments.signal_variants`.  Ratios are to the gradient.  The progr
 in processes of its own; no compilation cache is used.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
 from experiments import command, signal_variants
-from experiments.benchmarks.levers import compare, print_head
-from experiments.command import SOME
-from gm_jax.checks import Count
+from experiments.benchmarks.levers import Settings, compare, print_head
 from gm_jax.config import Config
 
 MODULE = "experiments.benchmarks.signals"
@@ -32,18 +28,6 @@ SIGNALS = {
     "gradient and features": signal_variants.with_features,
     "features": signal_variants.features,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to measure."""
-
-    ipc: Annotated[tuple[Count, ...], SOME] = (1, 10)
-    """Synthetic images of each class."""
-    batch_real: Count = 64
-    """Real images of each class."""
-    repeats: Count = 3
-    """How often each program is compiled; it runs twice as often."""
 
 
 def work(settings: Settings, _: str) -> None:

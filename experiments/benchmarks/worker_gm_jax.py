@@ -30,7 +30,7 @@ from gm_jax.build import build_method
 from gm_jax.config import Config
 from gm_jax.core import iteration, training
 from gm_jax.core.method import Method
-from gm_jax.core.schemes import class_labels
+from gm_jax.core.schemes import all_images, class_labels
 from gm_jax.data.images import Batch, Dataset, by_class
 from gm_jax.evaluation import protocol
 from gm_jax.nn import platforms
@@ -110,7 +110,7 @@ def _inner_epoch(setup: Setup, key: jax.Array) -> Work:
     optimiser = method.network_optimiser(method.network_lr)
     epoch = training.epoch(method.network, optimiser, method.batch_train, method.microbatch)
     keys = training.EpochKeys(*jax.random.split(key))
-    return epoch, (keys, setup.network, Batch(*_all_images(setup.images)))
+    return epoch, (keys, setup.network, all_images(setup.images))
 
 
 def _evaluation(setup: Setup, key: jax.Array) -> Work:
@@ -122,12 +122,7 @@ def _evaluation(setup: Setup, key: jax.Array) -> Work:
         trial = protocol.Trial(setup.method.network, how, test_x, test_y)
         return protocol.train_and_test(key, trial, x, y)[-1]
 
-    return train_and_test, (key, *_all_images(setup.images), test, test_labels)
-
-
-def _all_images(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Images `[C * ipc, h, w, channel]` and their labels."""
-    return images.reshape(-1, *images.shape[2:]), class_labels(images).reshape(-1)
+    return train_and_test, (key, *all_images(setup.images), test, test_labels)
 
 
 def settings(case: Case) -> Config:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gm_jax.checks import COUNT_OR_ALL, CountOrAll, between
+from gm_jax.checks import MOST, CountOrAll, between
 from gm_jax.config import Config, Devices, Evaluation, Hosts
 from gm_jax.recipes import RecipeName
 
@@ -71,7 +71,7 @@ class Show:
     """Run folder that condense wrote, or its synthetic.npz by whatever name."""
     out: Path | None = None
     """PNG to write. Default: grid.png in the run folder, or FILE.png for FILE.npz."""
-    set: Annotated[int, COUNT_OR_ALL] = 0
+    set: Annotated[int, between(0, MOST)] = 0
     """Which of the run's sets, from 0."""
 
 

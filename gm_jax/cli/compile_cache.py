@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from gm_jax.data.tfds import cache_folder
+from gm_jax.disk import cache_folder
 from gm_jax.errors import UserError
 
 log = logging.getLogger("gm_jax")

@@ -44,7 +44,7 @@ from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
 from gm_jax.parallel import hosts
 from gm_jax.storage import checkpoints, files, pictures, run_folder, snapshots
-from gm_jax.variants import VariantRecord, describe_named, load_variant
+from gm_jax.variants import describe_named, load_variant
 
 CHECKPOINT_SECONDS = 60
 """From one checkpoint to the next, where `--checkpoint-every` is not given."""
@@ -316,8 +316,7 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
         if unwritten is not None:
             rows.write(*unwritten)
         assert state is not None  # a run that has no iteration left to do is a finished run
-        record = run.about["variant"]
-        record = None if record is None else VariantRecord(**record)
+        record = run_folder.variant_of(run.about)
         condensed = api.finish(run.config, run.dataset, state, run.variant, record)
         hosts.on_first(lambda: _finish(run, condensed))
         if condensed.diverged:
@@ -375,7 +374,7 @@ def _finish(run: Run, condensed: Condensed) -> None:
     """All that a finished run has, synthetic.npz last: what has it is finished."""
     flush(run.folder / "metrics.jsonl")
     if pictures.can_draw():
-        pictures.write_grid(run.folder / "grid.png", condensed)
+        pictures.save_grid(run.folder / "grid.png", condensed)
     run_folder.write_condensed(run.folder, condensed, run.about)
     checkpoints.discard(run.folder)
     if condensed.finished:  # else the run before is the only one with a result
@@ -441,7 +440,7 @@ class Rows(NamedTuple):
     def _write(self, number: int, info: IterationInfo) -> None:
         means = jax.tree.map(lambda part: part.mean(-1), info.match)
         config = self.run.config
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "iteration": number,
                 "seed": of_set.seed,
@@ -457,6 +456,6 @@ class Rows(NamedTuple):
             if info.finite[at].all()
         ]
         run_folder.append_metrics(self.run.folder, rows)
-        losses = [means.loss[at] for at in range(len(info.finite)) if info.finite[at].all()]
+        losses = [row["loss"] for row in rows]
         self.bar.set_postfix(loss=f"{np.mean(losses):.4g}" if losses else "nan", refresh=False)
         self.bar.update()

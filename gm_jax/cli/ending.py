@@ -18,7 +18,7 @@ def complain(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def end(why: str, status: int) -> int:
+def end(why: str, status: int, program: str = "gm-jax") -> int:
     """Prints why on one line, whatever names it quotes; returns the status."""
-    complain(f"gm-jax: {' '.join(why.splitlines())}")
+    complain(f"{program}: {' '.join(why.splitlines())}")
     return status

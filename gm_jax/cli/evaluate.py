@@ -15,7 +15,6 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, is_resized, load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Protocol
-from gm_jax.evaluation.scores import Scores
 from gm_jax.storage import files, provenance, pt_file, run_folder
 from gm_jax.variants import describe_named, load_variant
 
@@ -34,13 +33,8 @@ def evaluate(command: Evaluate) -> None:
         progress(scoring.networks_to_train(condensed, settings), "network") as bar,
     ):
         scores = scoring.evaluate(condensed, dataset, settings, variant, bar.update)
-        ran: dict[str, Any] = {
-            "protocol": settings.protocol,
-            "count": settings.count,
-            "seed": settings.seed,
-        }
-        ran |= {"data": data}
-        ran |= provenance.environment()
+        ran: dict[str, Any] = {"protocol": settings.protocol, "count": settings.count}
+        ran |= {"seed": settings.seed, "data": data} | provenance.environment()
         _print_scores(scores)
         files.write_json(results_path, results(scores) | {"ran": ran})
         if command.run.is_dir():
@@ -140,10 +134,6 @@ def _print_scores(scores: list[scoring.Score]) -> None:
             best = f"{score.best.mean:.1f} +- {score.best.std:.1f}"
             print(f"{name}: {best} at the best of {tests} tests, chosen on the test images")
         if score.fair is not None:
-            fair = ", ".join(f"{part.upper()} {value:.3f}" for part, value in _shown(score.fair))
+            parts = {part.upper(): getattr(score.fair, part) for part in run_folder.SCORES}
+            fair = ", ".join(f"{part} {value:.3f}" for part, value in parts.items())
             print(f"{name}: {fair} (HLR: lower is better; the others: higher)")
-
-
-def _shown(fair: Scores) -> list[tuple[str, float]]:
-    """DD-Ranking's four scores, by name."""
-    return [(part, getattr(fair, part)) for part in run_folder.SCORES]

@@ -26,7 +26,7 @@ def show(command: Show) -> None:
         condensed = run_folder.load_condensed(command.run)
         _note_diverged(condensed)
         try:
-            pictures.write_grid(path, condensed, command.set)
+            pictures.save_grid(path, condensed, command.set)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     print(path)
@@ -49,8 +49,6 @@ def export(command: Export) -> None:
         _export_pt(command, condensed)
         return
     out, write = command.out, _FOLDERS[command.to]
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"--out {out} exists and is not an empty folder: name another")
     try:
         with new_folder(out) as draft:
             write(draft, condensed)

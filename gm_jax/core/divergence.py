@@ -1,5 +1,7 @@
 """Where an iteration stops being finite: found by repeating it, one outer step at a time."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ from gm_jax.core.iteration import (
     begin,
     group_signals,
     match_images,
+    match_of,
     outer_step,
     place,
     real_groups,
@@ -18,7 +21,8 @@ from gm_jax.core.iteration import (
     synthetic_groups,
 )
 from gm_jax.core.method import IterationInfo, Method, State, StepState
-from gm_jax.core.objectives import Place
+from gm_jax.core.objectives import MatchInfo, Place
+from gm_jax.core.schemes import Scheme
 from gm_jax.data.images import ClassImages
 from gm_jax.nn import platforms
 
@@ -84,12 +88,7 @@ def _first(
     part = "inter" if jnp.isfinite(info.match.intra) else "intra"
     scheme = method.schemes[where[0] % len(method.schemes)]
 
-    @jax.jit
-    def gradient(key, data, state):
-        keys = step_keys(key)
-        network = refresh_stats(method, keys.stats, data, state.network)
-        return match_images(method, at, keys, scheme, data, network, state.images)[1]
-
+    gradient = jax.jit(functools.partial(_gradient, method, at, scheme))
     if jnp.isfinite(info.match.loss):
         if exploded or jnp.isfinite(gradient(key, data, state)).all():
             return Divergence(*where, "images", None, "image_lr")
@@ -97,24 +96,46 @@ def _first(
     if weights := _not_finite(state.network.params):
         return Divergence(*where, part, weights, "image_lr" if exploded else "network_lr")
 
-    @jax.jit
-    def signals(key, data, state):
-        keys = step_keys(key)
-        network = refresh_stats(method, keys.stats, data, state.network)
-        synthetic = synthetic_groups(method, scheme, keys, state.images)
-        groups = synthetic, real_groups(method, scheme, keys, data)
-        return tuple(group_signals(method, network, of) for of in groups)
-
+    signals = jax.jit(functools.partial(_signals, method, scheme))
     synthetic, real = signals(key, data, state)
-    weight = len(state.images) if method.inter_weight is None else method.inter_weight
-    losses = []
-    for number in range(len(jax.tree.leaves(real))):
-        a, b = _alone(synthetic, number), _alone(real, number)
-        losses.append(getattr(scheme.objective(at, method.distance, weight, a, b), part))
-    tensor = _not_finite(jax.tree.unflatten(jax.tree.structure(real), losses))
+    tensor = _tensor(match_of(method, scheme, at, len(state.images)), part, synthetic, real)
     by_weight = part == "inter" and not exploded and not _not_finite(synthetic)
     cause = "inter_weight" if by_weight else "image_lr"
     return Divergence(*where, part, tensor, cause)
+
+
+def _gradient(
+    method: Method,
+    at: Place,
+    scheme: Scheme,
+    key: Key[Array, ""],
+    data: ClassImages,
+    state: StepState,
+) -> Any:
+    keys = step_keys(key)
+    network = refresh_stats(method, keys.stats, data, state.network)
+    return match_images(method, at, keys, scheme, data, network, state.images)[1]
+
+
+def _signals(
+    method: Method, scheme: Scheme, key: Key[Array, ""], data: ClassImages, state: StepState
+) -> tuple[Any, Any]:
+    """Those of the synthetic and those of the real images."""
+    keys = step_keys(key)
+    network = refresh_stats(method, keys.stats, data, state.network)
+    synthetic = synthetic_groups(method, scheme, keys, state.images)
+    real = real_groups(method, scheme, keys, data)
+    return group_signals(method, network, synthetic), group_signals(method, network, real)
+
+
+def _tensor(
+    match: Callable[[Any, Any], MatchInfo], part: str, synthetic: Any, real: Any
+) -> str | None:
+    """The first tensor whose part of the loss is not finite."""
+    leaves, structure = jax.tree.flatten(real)
+    pairs = [(_alone(synthetic, number), _alone(real, number)) for number in range(len(leaves))]
+    losses = [getattr(match(a, b), part) for a, b in pairs]
+    return _not_finite(jax.tree.unflatten(structure, losses))
 
 
 def _alone(signals: Any, number: int) -> Any:

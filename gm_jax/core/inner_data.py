@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, Key
 
-from gm_jax.core.schemes import class_labels
+from gm_jax.core.schemes import all_images
 from gm_jax.data.drawing import draw_mixed
 from gm_jax.data.images import Batch, ClassImages
 
@@ -18,7 +18,7 @@ def synthetic(
     key: Key[Array, ""], data: ClassImages, images: Float[Array, "C n h w channel"]
 ) -> Batch:
     """All synthetic images, decoded: the paper's, and DC's (arXiv 2006.05929)."""
-    return Batch(images.reshape(-1, *images.shape[2:]), class_labels(images).reshape(-1))
+    return all_images(images)
 
 
 def real(count: int) -> InnerData:

@@ -21,8 +21,8 @@ from gm_jax.core.batching import chunked, microbatched, microbatched_pullback, p
 from gm_jax.core.method import IterationInfo, Method, State, StepState
 from gm_jax.core.objectives import MatchInfo, Place
 from gm_jax.core.schemes import Scheme
-from gm_jax.core.signals import Model, cross_entropy, pullback
-from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
+from gm_jax.core.signals import Model, pullback
+from gm_jax.core.training import EpochKeys, NetworkState, epoch, mean_loss, start
 from gm_jax.data import spread
 from gm_jax.data.drawing import draw_classes, draw_mixed
 from gm_jax.data.images import Batch, ClassImages
@@ -143,10 +143,10 @@ def all_step_keys(
 
 
 def place(
-    method: Method, iteration: Int[Array, ""], step: Int[Array, ""], spread: Spread = HERE
+    method: Method, iteration: Int[Array, ""], step: Int[Array, ""], where: Spread = HERE
 ) -> Place:
     """Where the outer step of that number stands."""
-    return Place(iteration, step, step == method.outer_steps - 1, spread)
+    return Place(iteration, step, step == method.outer_steps - 1, where)
 
 
 def outer_step(
@@ -216,10 +216,20 @@ def match_images(
         return groups.x, groups.y
 
     x, to_images, y = jax.vjp(choose, images, has_aux=True)
-    weight = len(images) if method.inter_weight is None else method.inter_weight
-    match = functools.partial(scheme.objective, place, method.distance, weight)
+    match = match_of(method, scheme, place, len(images))
     info, gradient = match_signals(method, match, network, real_signals, Batch(x, y))
     return info, spread.add(data.spread, to_images(gradient)[0])
+
+
+def match_of(
+    method: Method, scheme: Scheme, place: Place, classes: int
+) -> Callable[[Any, Any], MatchInfo]:
+    """`(gS, gT) -> MatchInfo`: a scheme's objective, of the method's distance and weight.
+
+    The weight is the number of classes where the method has none: the paper's.
+    """
+    weight = classes if method.inter_weight is None else method.inter_weight
+    return functools.partial(scheme.objective, place, method.distance, weight)
 
 
 @jax.named_scope("draw")
@@ -347,11 +357,7 @@ def inner_loop(
     )
     validation = draw_mixed(keys.validation, data, method.batch_validation)
 
-    def validation_loss(state):
-        def loss(params, x, y):
-            return cross_entropy(method.network.apply(params, state.stats, x), y)
-
-        return microbatched(loss, method.microbatch)(state.params, *validation)
+    loss_of = lambda state: mean_loss(method.network, state, validation, method.microbatch)
 
     def body(carry):
         state, rule_state = carry
@@ -359,9 +365,9 @@ def inner_loop(
         batch = method.inner_data(fold(keys.inner_data), data, decoded)
         epoch_keys = EpochKeys(fold(keys.epochs), fold(keys.inner_augment))
         state, _ = train(epoch_keys, state, batch)
-        return state, method.step_rule.update(rule_state, lambda: validation_loss(state))
+        return state, method.step_rule.update(rule_state, lambda: loss_of(state))
 
-    rule_state = method.step_rule.init(step, lambda: validation_loss(network))
+    rule_state = method.step_rule.init(step, lambda: loss_of(network))
     network, rule_state = jax.lax.while_loop(
         lambda carry: method.step_rule.keep_going(carry[1]), body, (network, rule_state)
     )

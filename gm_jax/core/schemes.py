@@ -83,8 +83,7 @@ def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
         return Batch(x[None], y[None])
 
     def synthetic(key, images):
-        x = images.reshape(-1, *images.shape[2:])
-        y = class_labels(images).reshape(-1)
+        x, y = all_images(images)
         if len(y) > batch_synthetic:
             drawn = jax.random.permutation(key, len(y))[:batch_synthetic]
             x, y = x[drawn], y[drawn]
@@ -97,6 +96,11 @@ def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc
     """Label c for every image of row c."""
     classes, ipc = images.shape[:2]
     return jnp.broadcast_to(jnp.arange(classes, dtype=jnp.int32)[:, None], (classes, ipc))
+
+
+def all_images(images: Float[Array, "C n h w channel"]) -> Batch:
+    """The images of all classes in a row, and their labels."""
+    return Batch(images.reshape(-1, *images.shape[2:]), class_labels(images).reshape(-1))
 
 
 def _real_classes(batch: int) -> Callable[[Key[Array, ""], ClassImages], Batch]:

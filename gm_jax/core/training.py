@@ -75,6 +75,14 @@ def sgd_step(
     return step
 
 
+def mean_loss(
+    network: Network, state: NetworkState, images: Batch, microbatch: int | None
+) -> Float[Array, ""]:
+    """The mean cross-entropy of images, by the network as it is."""
+    loss = lambda params, x, y: cross_entropy(network.apply(params, state.stats, x), y)
+    return microbatched(loss, microbatch)(state.params, *images)
+
+
 def epoch(
     network: Network,
     optimiser: optax.GradientTransformation,

@@ -109,7 +109,7 @@ def denormalise(
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-# --- building sets --------------------------------------------------------------------
+# --- building sets --------------------------------------------------------------------------------
 
 
 def by_class(

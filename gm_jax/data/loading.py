@@ -10,6 +10,7 @@ from gm_jax.data import prepared, tfds
 from gm_jax.data.images import Dataset, by_class, place_in_class
 from gm_jax.data.own import load_folder, load_npz
 from gm_jax.errors import UserError, require
+from gm_jax.published_settings import STATISTICS
 
 IMAGE_SIZE = 32
 """Height and width of a folder's pictures, by default."""
@@ -21,13 +22,16 @@ def _split_rows(images: np.ndarray, labels: np.ndarray, train: int):
     return images[first], labels[first], images[~first], labels[~first].astype(np.int32)
 
 
+TEN_DIGITS = tuple(map(str, range(10)))
+"""Their names as classes."""
+
+
 def load_digits() -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8x8, 17 grey levels; 140 a class train."""
     bunch = require("sklearn.datasets", "samples").load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     x, y, test_x, test_y = _split_rows(pixels, bunch.target, 140)
-    names = tuple(str(d) for d in range(10))
-    return Dataset("digits", names, by_class(x, y, 10), test_x, test_y)
+    return Dataset("digits", TEN_DIGITS, by_class(x, y, 10), test_x, test_y)
 
 
 def load_mnist5k() -> Dataset:
@@ -41,9 +45,8 @@ def load_mnist5k() -> Dataset:
         table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     pixels, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
     x, y, test_x, test_y = _split_rows(pixels, labels, 400)
-    names = tuple(str(d) for d in range(10))
-    train = by_class(x, y, 10, ((0.1307,), (0.3081,)))
-    return Dataset("mnist5k", names, train, test_x, test_y, handwritten_digits=True)
+    train = by_class(x, y, 10, STATISTICS["mnist"])
+    return Dataset("mnist5k", TEN_DIGITS, train, test_x, test_y, handwritten_digits=True)
 
 
 SHIPPED: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "mnist5k": load_mnist5k}

@@ -77,11 +77,6 @@ def write(folder: Path, source: Source) -> None:
         UserError: the folder exists and is not empty.
         OSError: it cannot be written.
     """
-    folder = folder.resolve()
-    if folder == Path.cwd():
-        raise UserError(f"{folder} is the current folder: name another one")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: name another folder")
     with new_folder(folder) as draft:
         _write(draft, source)
         for path in draft.iterdir():

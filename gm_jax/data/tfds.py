@@ -27,6 +27,7 @@ from jaxtyping import Int, UInt8
 
 from gm_jax.data import files
 from gm_jax.data.images import Dataset, by_class
+from gm_jax.disk import cache_folder
 from gm_jax.errors import UserError, require
 from gm_jax.published_settings import STATISTICS
 
@@ -65,20 +66,6 @@ def load(name: str) -> Dataset:
     if not path.exists():
         _prepare(name, path)
     return _read(name, path)
-
-
-def cache_folder() -> Path:
-    """`$GM_JAX_CACHE`, or `$XDG_CACHE_HOME/gm_jax`, or `~/.cache/gm_jax`.
-
-    Raises:
-        UserError: it is in a home folder, and there is none.
-    """
-    try:
-        if folder := os.environ.get("GM_JAX_CACHE"):
-            return Path(folder).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gm_jax"
-    except RuntimeError as error:
-        raise UserError("there is no home folder: name one for caches in GM_JAX_CACHE") from error
 
 
 def _read(name: str, path: Path) -> Dataset:

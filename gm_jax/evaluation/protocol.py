@@ -41,7 +41,7 @@ class Protocol(NamedTuple):
         weight_decay: of SGD, added to the gradient.
         batch: images in a batch.
         augment: `(key, batch) -> batch`, the random change of every batch, or `None`.
-        microbatch: images at a time in sums over images; `None` takes all at once.
+        microbatch: images at a time in means over images; `None` takes all at once.
     """
 
     epochs: int = 300
@@ -201,10 +201,8 @@ def train_and_test(
 
 def test_set(dataset: Dataset) -> tuple[Float[Array, "m h w c"], Int[Array, " m"]]:
     """The test split, normalised as the training split."""
-    images = jnp.asarray(dataset.test_images)
-    return normalise(images, dataset.train.mean, dataset.train.std), jnp.asarray(
-        dataset.test_labels
-    )
+    images, labels = jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)
+    return normalise(images, dataset.train.mean, dataset.train.std), labels
 
 
 class LabelledSets(NamedTuple):
@@ -213,10 +211,12 @@ class LabelledSets(NamedTuple):
     Attributes:
         images: normalised, float `[sets, n, height, width, channel]`.
         labels: int32 `[sets, n]`, or `[n]` for all sets; -1 marks padding.
+        first: number of the first set, which is folded into the key of its networks.
     """
 
     images: Float[ArrayLike, "sets n h w c"]
     labels: Int[ArrayLike, "..."]
+    first: int = 0
 
 
 def evaluate_sets(
@@ -225,8 +225,7 @@ def evaluate_sets(
     sets: LabelledSets,
     count: int,
     chunk: int | None = 1,
-    log: Callable[[], None] = lambda: None,
-    first: int = 0,
+    progress: Callable[[], None] = lambda: None,
     mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "sets count tests"]:
     """Test accuracies, 0..1, of `count` fresh networks trained on each of several sets.
@@ -239,15 +238,14 @@ def evaluate_sets(
         sets: what networks are trained on.
         count: networks for each set.
         chunk: networks at a time; see `batching.chunked`.
-        log: called as each network is done.
-        first: number of the first set, which is folded into the key.
+        progress: called as each network is done.
         mesh: of one axis that counts, `SETS`: the devices that networks are spread over.
     """
     images = jnp.asarray(sets.images)
     labels = jnp.broadcast_to(jnp.asarray(sets.labels), images.shape[:2])
     number = jnp.repeat(jnp.arange(len(images)), count)
     keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key, n), count))(
-        first + jnp.arange(len(images))
+        sets.first + jnp.arange(len(images))
     )
 
     def program(keys, number, place, everywhere):
@@ -256,18 +254,18 @@ def evaluate_sets(
 
         def one(key, number, place):
             found = train_and_test(key, of_set, images[number], labels[number])
-            jax.debug.callback(lambda place, _: log() if place < total else None, place, found)
+            jax.debug.callback(lambda place, _: progress() if place < total else None, place, found)
             return found
 
         return chunked(one, chunk)(keys, number, place)
 
-    total = len(number)  # what `spread_sets` adds is not logged
+    total = len(number)  # what `spread_sets` adds is not counted
     place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
     options = platforms.compiler_options()
     program = jax.jit(over_sets(mesh, program, PartitionSpec()), compiler_options=options)
     accuracies = program(*networks, (images, labels, trial.test_x, trial.test_y))
-    jax.effects_barrier()  # every call of `log` has returned
+    jax.effects_barrier()  # every call of `progress` has returned
     return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)
 
 

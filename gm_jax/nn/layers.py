@@ -85,9 +85,9 @@ class BatchNorm(nn.Module):
                 running_var.value = 0.9 * running_var.value + 0.1 * var * (n / max(n - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
-        return (x - mean[None, None, None]) * (scale * jax.lax.rsqrt(var + 1e-5))[
-            None, None, None
-        ] + bias[None, None, None]
+        factor = scale * jax.lax.rsqrt(var + 1e-5)
+        mean, factor, bias = (t[None, None, None] for t in (mean, factor, bias))
+        return (x - mean) * factor + bias
 
 
 class InstanceNorm(nn.Module):

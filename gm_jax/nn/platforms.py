@@ -14,9 +14,9 @@ class Defaults(NamedTuple):
 
     Attributes:
         convolution: a key of `convolution.FORMS`.
-        microbatch: images at a time in sums over images.
+        microbatch: images at a time in means over images.
         class_chunk: classes at a time in the gradients of each class.
-        set_chunk: seeds at a time, in a run of many.
+        set_chunk: sets at a time, in a run of many.
         network_chunk: networks at a time, in an evaluation.
     """
 
@@ -34,8 +34,8 @@ class Defaults(NamedTuple):
 # (experiments/benchmarks/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
-# at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256 images
-# of one class are work enough for a chip.  Sets go one after another for the same reason.
+# at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256
+# images of one class are work enough for a chip.  Sets go one after another for the same reason.
 ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, network_chunk=20)
 
 PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}

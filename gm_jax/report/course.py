@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gm_jax.condensed import Condensed
-from gm_jax.config import Config, list_sets, several_values
+from gm_jax.config import Config, list_sets, several_values, swept_names
 from gm_jax.errors import UserError
 from gm_jax.report.pictures import Picture, lines
 
@@ -38,7 +38,7 @@ def course(condensed: Condensed, metrics: list[dict[str, Any]]) -> Course:
 
 def _by_set(config: Config, metrics: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """What was logged, by name: `[sets, iterations]`, NaN where nothing was."""
-    swept = list(several_values(config, list_sets(config)[0].swept))
+    swept = swept_names(config)
     sets = {
         (of_set.seed, *several_values(config, of_set.swept).values()): number
         for number, of_set in enumerate(list_sets(config))

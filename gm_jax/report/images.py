@@ -22,7 +22,7 @@ MOST_CLASSES = 20
 """Classes that are shown along the way."""
 
 
-class ClassImages(NamedTuple):
+class ClassPictures(NamedTuple):
     """The images of one class: as they were learned, if that is another image, and decoded."""
 
     name: str
@@ -34,7 +34,7 @@ class SetImages(NamedTuple):
     """The images of one set; `note` says what is not shown."""
 
     name: str
-    classes: list[ClassImages]
+    classes: list[ClassPictures]
     note: str
 
 
@@ -64,21 +64,19 @@ def list_images(condensed: Condensed) -> list[SetImages]:
 def _set_images(condensed: Condensed, number: int, values: int) -> SetImages:
     """As many classes, and as many images of each, as have so many values in all; or one."""
     classes, shape = len(condensed.class_names), condensed.images.shape[2:]
-    decoded = condensed.images[number].reshape(classes, -1, *shape)
-    learned = None
-    if condensed.learned is not None and condensed.learned.shape[3:] == shape:
-        learned = condensed.learned[number]
+    decoded, learned = condensed.rows(number), condensed.learned_images
+    learned = None if learned is None else learned[number]
     images = values // (math.prod(shape) * (1 if learned is None else 2))
     shown_classes = max(1, min(classes, images))
     shown = max(1, min(decoded.shape[1], images // shown_classes))
     pixels = lambda rows: denormalise(rows[:shown], condensed.mean, condensed.std)
 
-    def of_class(at: int) -> ClassImages:
+    def of_class(at: int) -> ClassPictures:
         name = condensed.class_names[at]
         if learned is None:
-            return ClassImages(name, None, strip(pixels(decoded[at]), f"{name}: images"))
+            return ClassPictures(name, None, strip(pixels(decoded[at]), f"{name}: images"))
         own = strip(pixels(learned[at]), f"{name}: as it was learned")
-        return ClassImages(name, own, strip(pixels(decoded[at]), f"{name}: what it stands for"))
+        return ClassPictures(name, own, strip(pixels(decoded[at]), f"{name}: what it stands for"))
 
     notes = []
     if shown_classes < classes:

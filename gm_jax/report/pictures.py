@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from gm_jax.errors import require
-from gm_jax.storage.pictures import mosaic
+from gm_jax.storage.pictures import tiled
 
 SIDE = 56
 """Pixels of the screen that a small image's side is enlarged to, about."""
@@ -41,7 +41,7 @@ def strip(images: UInt8[np.ndarray, "n h w channel"], text: str) -> Picture:
     filled[:n] = images
     gaps = np.zeros((rows * columns, h, w, 1), np.uint8)
     gaps[n:] = 255
-    colours, gaps = (mosaic(a.reshape(rows, columns, *a.shape[1:])) for a in (filled, gaps))
+    colours, gaps = (tiled(a.reshape(rows, columns, *a.shape[1:])) for a in (filled, gaps))
     pixels = np.concatenate([colours, 255 - gaps[..., :1]], -1)
     out = io.BytesIO()
     require("PIL.Image", "pictures").fromarray(pixels).save(out, format="png", optimize=True)

@@ -15,7 +15,7 @@ MOST_PIXELS = 2**16 - 1
 """On a side of a picture: what every version of Matplotlib draws."""
 
 
-def mosaic(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:
+def tiled(pixels: UInt8[np.ndarray, "rows columns h w channel"]) -> UInt8[np.ndarray, "H W 3"]:
     """Images in rows and columns, 2 white pixels apart, grey ones as colour."""
     rows, columns, h, w = pixels.shape[:4]
     gap = 2
@@ -33,24 +33,26 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
     What was learned comes first where it is images that are decoded to others.  De-normalised and
     clipped for the picture only.
 
+    Args:
+        path: PNG to write.
+        condensed: the sets.
+        number: which of them, from 0.
+
     Raises:
         UserError: matplotlib is not installed, or there is no set of that number.
     """
     if not 0 <= number < len(condensed.images):
         raise UserError(f"set {number}: there are sets 0 to {len(condensed.images) - 1}")
     require("matplotlib", "pictures")  # imported here: it takes half a second
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = condensed.images[number].reshape(
-        len(condensed.class_names), -1, *condensed.images.shape[2:]
-    )
-    if condensed.learned is not None and condensed.learned.shape[3:] == rows.shape[2:]:
-        rows = np.concatenate([condensed.learned[number], rows], 1)
+    rows = condensed.rows(number)
+    if condensed.learned_images is not None:
+        rows = np.concatenate([condensed.learned_images[number], rows], 1)
     pixels = denormalise(rows, condensed.mean, condensed.std)
     class_names = condensed.class_names
     classes, columns, h, w = pixels.shape[:4]
-    canvas = mosaic(pixels)
+    canvas = tiled(pixels)
     inches = 0.55  # an image's height
     figure = Figure(
         figsize=(
@@ -59,7 +61,6 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
         ),
         layout="constrained",
     )
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest")
     axes.set_xticks([])
@@ -68,18 +69,13 @@ def save_grid(path: Path | str, condensed: Condensed, number: int = 0) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     dots = min(150, MOST_PIXELS / max(figure.get_size_inches()))
-    figure.savefig(path, dpi=dots, format="png")
+    with atomic(Path(path)) as draft:
+        figure.savefig(draft, dpi=dots, format="png")
 
 
 def as_text(name: str) -> str:
     """A name for Matplotlib, which else takes what stands between two `$` for mathematics."""
     return name.replace("$", r"\$")
-
-
-def write_grid(path: Path, condensed: Condensed, number: int = 0) -> None:
-    """`save_grid`, written atomically."""
-    with atomic(path) as draft:
-        save_grid(draft, condensed, number)
 
 
 def can_draw() -> bool:

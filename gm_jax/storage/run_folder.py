@@ -334,7 +334,7 @@ def _check_about(about: dict[str, Any]) -> None:
         raise TypeError("data are no strings")
     if not isinstance(about.get("recipe"), str | None):
         raise TypeError("the recipe is no text")
-    _variant_from(about)
+    variant_of(about)
 
 
 def _config_from(about: dict[str, Any]) -> Config:
@@ -348,7 +348,8 @@ def _config_from(about: dict[str, Any]) -> Config:
     return config
 
 
-def _variant_from(about: dict[str, Any]) -> VariantRecord | None:
+def variant_of(about: dict[str, Any]) -> VariantRecord | None:
+    """The record of a run's variant, in what its config.json holds."""
     if about["variant"] is None:
         return None
     record = VariantRecord(**about["variant"])
@@ -400,7 +401,7 @@ def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:
         class_names=tuple(str(name) for name in arrays["class_names"]),
         iterations=arrays["iterations"],
         config=config,
-        variant=_variant_from(about),
+        variant=variant_of(about),
         learned=arrays.get("learned"),
     )
     _check_labels(found)

@@ -46,10 +46,8 @@ def first_of_each(condensed: Condensed) -> UInt8[np.ndarray, "C h w channel"]:
 
     Where no images were learned, those that they were decoded to.
     """
-    classes, shape = len(condensed.class_names), condensed.images.shape[2:]
-    rows = condensed.images[0].reshape(classes, -1, *shape)
-    if condensed.learned is not None and condensed.learned.shape[3:] == shape:
-        rows = condensed.learned[0]
+    learned = condensed.learned_images
+    rows = condensed.rows(0) if learned is None else learned[0]
     return denormalise(rows[:, 0], condensed.mean, condensed.std)
 
 

@@ -78,8 +78,8 @@ def _gauss_newton_gradient(model: Model, params: Any, x: Images, y: Labels) -> T
 hessian_gradient = Signal(_hessian_gradient, mean_over_images=False)
 """H g: how a small step along the gradient g changes it, grad ||g||^2 / 2.
 
-Cost: with its pullback, by reverse mode, 4.2 to 4.4 times the gradient's time; its memory grows with the
-images of a group, which are taken at once.
+Cost: with its pullback, by reverse mode, 4.2 to 4.4 times the gradient's time; its memory grows
+with the images of a group, which are taken at once.
 """
 
 gauss_newton_gradient = Signal(_gauss_newton_gradient, mean_over_images=False)
