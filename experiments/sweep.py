@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command import FailedError
-from gm_jax.build import check_fits, check_variant
 from gm_jax.checks import MOST, Count, between
 from gm_jax.cli.commands import Condense, Evaluate
 from gm_jax.cli.condense import condense
@@ -29,6 +28,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
+from gm_jax.fit import check_fits, check_variant
 from gm_jax.recipes import RecipeName
 from gm_jax.storage import provenance, run_folder
 from gm_jax.variants import load_variant

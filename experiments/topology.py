@@ -28,8 +28,7 @@ from experiments import command
 from gm_jax.build import (
     at_a_time,
     build_method,
-    check_mesh,
-    check_network_fits,
+    device_groups,
     start_sets,
 )
 from gm_jax.checks import Count
@@ -37,6 +36,7 @@ from gm_jax.config import Config, Devices, check
 from gm_jax.core import loop
 from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.errors import UserError
+from gm_jax.fit import check_network_fits
 from gm_jax.nn.platforms import PLATFORMS
 from gm_jax.parallel import meshes
 
@@ -125,7 +125,7 @@ def compile_for(settings: Settings) -> tuple[Mesh, jax.stages.Compiled]:
     dataset, devices = abstract_set(settings), slice_devices(settings.topology)
     check_network_fits(config, dataset)
     shared = Devices(len(devices), class_devices=settings.class_devices)
-    of_sets = check_mesh(config, dataset, shared, devices)
+    of_sets = device_groups(config, dataset, shared, devices)
     mesh = meshes.make_mesh(devices[: of_sets * settings.class_devices], settings.class_devices)
 
     def start(train):

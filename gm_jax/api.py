@@ -13,9 +13,6 @@ from gm_jax.build import (
     at_a_time,
     build_mesh,
     build_method,
-    check_fits,
-    check_spread,
-    check_variant,
     start_sets,
     swept_numbers,
 )
@@ -34,6 +31,7 @@ from gm_jax.core.parametrisation import pixels
 from gm_jax.data.host import HostImages, Picks
 from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.errors import UserError
+from gm_jax.fit import check_run
 from gm_jax.nn import platforms
 from gm_jax.parallel import meshes
 from gm_jax.parallel.hosts import fetch
@@ -136,10 +134,8 @@ def iterations(
     """
     check(config)
     checks.check(devices)
-    check_fits(config, dataset)
-    check_variant(config, dataset, variant)
+    check_run(config, dataset, variant, devices)
     mesh = build_mesh(config, dataset, devices)
-    check_spread(config, dataset, variant, devices)
     begun = start_sets(config, dataset, variant)
     begun = begun if state is None else begun._replace(state=state)
     unpadded = meshes.unpadded(mesh, len(begun.keys))

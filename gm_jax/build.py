@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gm_jax.checks import MOST
 from gm_jax.config import Config, Devices, Swept, list_sets, outer_steps
 from gm_jax.core import (
     augment,
@@ -20,15 +19,13 @@ from gm_jax.core import (
     iteration,
     parametrisation,
     schemes,
-    spread_check,
     starts,
     step_rules,
 )
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
-from gm_jax.core.signals import Signal
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError, of_variant
+from gm_jax.errors import UserError
 from gm_jax.evaluation import protocol as protocols
 from gm_jax.nn import layers, networks, platforms
 from gm_jax.nn.convolution import FORMS
@@ -111,7 +108,7 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         UserError: an augmentation's strategy has an unknown operation, or one that needs colours.
     """
     swept = list_sets(config)[0].swept if swept is None else swept
-    defaults, plan = platforms.defaults(), _plan(config, dataset, config.strategy)
+    defaults, plan = platforms.defaults(), matching_plan(config, dataset, config.strategy)
     return Method(
         network=build_network(config, dataset),
         schemes=_build_schemes(config),
@@ -158,7 +155,7 @@ def _build_parametrisation(config: Config, dataset: Dataset) -> parametrisation.
     return parametrisation.clamped(learned, normalised(0.0), normalised(1.0))
 
 
-def _plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Plan:
+def matching_plan(config: Config, dataset: Dataset, strategy: str | None) -> augment.Plan:
     """The operations of `--augment`, of this strategy or the published one; none if it is none."""
     published = {"none": "none", "dsa": dsa_strategy(dataset), "idc": IDC_MATCHING}
     strategy = published[config.augment] if strategy is None else strategy
@@ -179,13 +176,14 @@ def _build_inner_data(config: Config) -> inner_data.InnerData:
     return {"synthetic": inner_data.synthetic, "real": real}[config.inner_data]
 
 
-def _inner_plan(config: Config, dataset: Dataset) -> augment.Plan:
+def inner_plan(config: Config, dataset: Dataset) -> augment.Plan:
+    """The change of what the network trains on between outer steps."""
     chosen = config.strategy if config.inner_strategy is None else config.inner_strategy
-    return _plan(config, dataset, chosen)
+    return matching_plan(config, dataset, chosen)
 
 
 def _build_inner_augment(config: Config, dataset: Dataset) -> augment.TrainingAugment | None:
-    plan = _inner_plan(config, dataset)
+    plan = inner_plan(config, dataset)
     if not plan and not config.cutmix:
         return None
     change = augment.for_training(augment.per_image(plan))
@@ -242,13 +240,13 @@ def swept_numbers(config: Config) -> Swept:
 
 
 def build_mesh(config: Config, dataset: Dataset, devices: Devices) -> Mesh | None:
-    """The devices that a run is spread over; `None` for a single one.  Raises as `check_mesh`."""
+    """The devices that a run is spread over, `None` for one.  Raises as `device_groups`."""
     there = jax.devices()
-    used = check_mesh(config, dataset, devices, there) * devices.class_devices
+    used = device_groups(config, dataset, devices, there) * devices.class_devices
     return None if used == 1 else make_mesh(there[:used], devices.class_devices)
 
 
-def check_mesh(
+def device_groups(
     config: Config, dataset: Dataset, devices: Devices, there: Sequence[jax.Device]
 ) -> int:
     """How many devices, or groups of them, the sets of a run are spread over.
@@ -304,92 +302,3 @@ def _build_idc_protocol(config: Config, dataset: Dataset) -> protocols.Protocol:
     if name == "svhn_cropped" and config.factor == config.ipc == 1:
         strategy, cutmix = "color_crop_cutout_scale_rotate", 0.0
     return protocols.idc_protocol(strategy, len(dataset.class_names), cutmix)
-
-
-def check_fits(config: Config, dataset: Dataset) -> None:
-    """Raises `UserError` for the first setting that this data set does not allow."""
-    smallest, images = int(dataset.train.counts.min()), int(dataset.train.counts.sum())
-    at_most = {"noise": MOST, "real": smallest, "mix": smallest // config.factor**2}
-    if config.ipc > (most := at_most[config.start]):
-        raise UserError(
-            f"--ipc {config.ipc}: at most {most} with --start {config.start}, "
-            f"by the smallest class of {dataset.name}"
-        )
-    if config.inner_data == "real" and config.inner_images > images:
-        raise UserError(
-            f"--inner-images {config.inner_images}: at most {images}, all of {dataset.name}"
-        )
-    if config.factor > min(dataset.image_shape[:2]):
-        shape = "x".join(map(str, dataset.image_shape))
-        raise UserError(f"--factor {config.factor}: at most the images' size, {shape}")
-    for plan in (_plan(config, dataset, config.strategy), _inner_plan(config, dataset)):
-        change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
-        jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
-    check_network_fits(config, dataset)
-
-
-def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    """Raises `UserError` for what is wrong with a variant, before anything runs.
-
-    An iteration is traced, which computes nothing; what is raised then is told in one line, and is
-    the cause of the `UserError`.
-    """
-    if variant is not unchanged:
-        with of_variant():
-            _check_variant(config, dataset, variant)
-
-
-def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    method = variant(build_method(config, dataset))
-    if not isinstance(method, Method) or not isinstance(method.signal, Signal):
-        raise UserError("the variant must return a Method whose signal is a Signal")
-    if not method.schemes:
-        raise UserError("the variant must return a Method with at least one scheme")
-    for name in ("outer_steps", "batch_train", "batch_validation"):
-        if getattr(method, name) < 1:
-            raise UserError(f"the variant's {name} is {getattr(method, name)}: must be 1 or more")
-    if config.microbatch and not method.signal.mean_over_images:
-        raise UserError(
-            f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
-            "and is computed on all images of a group at once: leave it out"
-        )
-    _check_distance(method, dataset)
-
-    def iterate(key, swept, data):
-        method = variant(build_method(config, dataset, swept))
-        images = STARTS[config.start](config.factor)(key, data, config.ipc)
-        return iteration.iteration(method, key, data, iteration.init(method, images))
-
-    swept = jax.tree.map(lambda numbers: numbers[0], swept_numbers(config))
-    jax.eval_shape(iterate, jax.random.key(0), swept, dataset.train)
-
-
-def _check_distance(method: Method, dataset: Dataset) -> None:
-    """Raises `UserError` for a distance that leaves out every tensor of the signal."""
-    signal = functools.partial(iteration.signal_of_one, method, dataset.image_shape)
-    of_class = jax.eval_shape(signal, jax.random.key(0))
-    if not jax.make_jaxpr(method.distance)(of_class, of_class).eqns:
-        raise UserError(
-            "the variant's distance is the same whatever the signal: distances of rows leave out "
-            "tensors of one dimension, which mse_global and cosine_global count"
-        )
-
-
-def check_spread(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:
-    """Raises `UserError` for a variant that would be another one where classes are spread."""
-    if variant is not unchanged and devices.class_devices > 1:
-        method, train = variant(build_method(config, dataset)), dataset.train
-        shape = dataset.image_shape
-        spread_check.check(method, devices.class_devices, shape, (train.mean, train.std))
-
-
-def check_network_fits(config: Config, dataset: Dataset) -> None:
-    """Raises `UserError` if the network does not take this data set's images."""
-    network = build_network(config, dataset)
-    try:
-        jax.eval_shape(network.init, jax.random.key(0))
-    except ValueError as error:
-        shape = "x".join(map(str, dataset.image_shape))
-        named = f"--network {config.network}"
-        named += f" --depth {convnet_depth(config, dataset)}" if config.network == "convnet" else ""
-        raise UserError(f"{named} does not fit {dataset.name} ({shape}): {error}") from error

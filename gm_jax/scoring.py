@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from gm_jax import checks
-from gm_jax.build import at_a_time, build_method, build_network, build_protocol, check_network_fits
+from gm_jax.build import at_a_time, build_method, build_network, build_protocol
 from gm_jax.condensed import Condensed
 from gm_jax.config import Config, Evaluation, list_sets, several_values, with_network
 from gm_jax.core.method import Variant, unchanged
@@ -28,6 +28,7 @@ from gm_jax.evaluation.protocol import (
     summarise,
     test_set,
 )
+from gm_jax.fit import check_network_fits
 from gm_jax.nn import platforms
 from gm_jax.nn.networks import Network
 from gm_jax.parallel.meshes import make_mesh

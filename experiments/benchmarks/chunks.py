@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import jax
 
 from experiments import command
-from gm_jax.build import build_method, build_network, check_fits, start_sets
+from gm_jax.build import build_method, build_network, start_sets
 from gm_jax.checks import MOST, Count
 from gm_jax.config import Config, check
 from gm_jax.core import loop
@@ -27,6 +27,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.evaluation.coresets import random_real
 from gm_jax.evaluation.protocol import Trial, paper_protocol, test_set, train_and_test
+from gm_jax.fit import check_fits
 from gm_jax.nn import platforms
 
 MODULE = "experiments.benchmarks.chunks"

@@ -16,14 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gm_jax import api, checks
-from gm_jax.build import (
-    build_mesh,
-    build_method,
-    check_fits,
-    check_spread,
-    check_variant,
-    start_sets,
-)
+from gm_jax.build import build_method, start_sets
 from gm_jax.checks import flag
 from gm_jax.cli.commands import Condense
 from gm_jax.cli.terminal import progress, say
@@ -42,6 +35,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, load
 from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.fit import check_run
 from gm_jax.parallel import hosts
 from gm_jax.storage import checkpoints, files, pictures, run_folder, snapshots
 from gm_jax.variants import describe_named, load_variant
@@ -125,10 +119,7 @@ def _prepare(command: Condense) -> Run:
     name = command.variant
     variant = unchanged if name is None else load_variant(name)
     dataset = load(config.dataset, config.image_size)
-    check_fits(config, dataset)
-    check_variant(config, dataset, variant)
-    build_mesh(config, dataset, command.devices)
-    check_spread(config, dataset, variant, command.devices)
+    check_run(config, dataset, variant, command.devices)
     if not pictures.can_draw():
         say("grid.png is left out: it needs pip install 'gm_jax[pictures]'")
     record = None if name is None else describe_named(name)

@@ -33,41 +33,46 @@ class Scheme(NamedTuple):
     objective: Objective
 
 
-def intra(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
-    """Each class by itself: the DC baseline (arXiv 2006.05929).
+def of_classes(
+    objective: Objective, batch_real: int = 256, batch_synthetic: int | None = None
+) -> Scheme:
+    """A group for each class.
 
     Args:
-        batch_real: real images of a class.
-        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
+        objective: the loss over their signals.
+        batch_real: real images of a class, drawn without replacement.
+        batch_synthetic: synthetic images of a class, at each step the same drawn places of every
+            class; `None` takes all.
     """
-    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), within)
+
+    def real(key, data):
+        return draw_classes(key, data, batch_real)
+
+    def synthetic(key, images):
+        if batch_synthetic is not None and images.shape[1] > batch_synthetic:
+            images = images[:, jax.random.permutation(key, images.shape[1])[:batch_synthetic]]
+        return Batch(images, class_labels(images))
+
+    return Scheme(real, synthetic, objective)
+
+
+def intra(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
+    """Each class by itself: the DC baseline (arXiv 2006.05929).  Arguments as `of_classes`."""
+    return of_classes(within, batch_real, batch_synthetic)
 
 
 def multi_level(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
-    """Each class by itself and their mean: the paper's.
-
-    Args:
-        batch_real: real images of a class.
-        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
-    """
-    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), within_and_across)
+    """Each class by itself and their mean: the paper's.  Arguments as `of_classes`."""
+    return of_classes(within_and_across, batch_real, batch_synthetic)
 
 
-def warm_up(
-    batch_real: int = 256,
-    batch_synthetic: int | None = None,
-    iterations: int = 250,
-    steps: int = 10,
-) -> Scheme:
+def warm_up(batch_real: int = 256, batch_synthetic: int | None = None) -> Scheme:
     """Each class by itself at first, their mean later: DCC's (arXiv 2202.02916).
 
-    Args:
-        batch_real: real images of a class.
-        batch_synthetic: synthetic images of a class, drawn at each step; `None` takes all.
-        iterations, steps: of the warm-up; see `objectives.within_then_across`.
+    For the first 10 outer steps of the first 250 iterations, as in the published program; of
+    others, `of_classes` with `objectives.within_then_across`.  Arguments as `of_classes`.
     """
-    objective = within_then_across(iterations, steps)
-    return Scheme(_real_classes(batch_real), _synthetic_classes(batch_synthetic), objective)
+    return of_classes(within_then_across(250, 10), batch_real, batch_synthetic)
 
 
 def inter(batch_real: int = 1024, batch_synthetic: int = 256) -> Scheme:
@@ -101,18 +106,3 @@ def class_labels(images: Float[Array, "C ipc h w channel"]) -> Int[Array, "C ipc
 def all_images(images: Float[Array, "C n h w channel"]) -> Batch:
     """The images of all classes in a row, and their labels."""
     return Batch(images.reshape(-1, *images.shape[2:]), class_labels(images).reshape(-1))
-
-
-def _real_classes(batch: int) -> Callable[[Key[Array, ""], ClassImages], Batch]:
-    return lambda key, data: draw_classes(key, data, batch)
-
-
-def _synthetic_classes(batch: int | None) -> Callable:
-    """All images of each class, or the same drawn places of every class."""
-
-    def choose(key, images):
-        if batch is not None and images.shape[1] > batch:
-            images = images[:, jax.random.permutation(key, images.shape[1])[:batch]]
-        return Batch(images, class_labels(images))
-
-    return choose

@@ -10,7 +10,7 @@ import pytest
 from gm_jax.core import augment, distances, iteration, schemes, signals, step_rules
 from gm_jax.core.iteration import BATCH_NORM_IMAGES, begin, init, inner_loop, step_keys
 from gm_jax.core.method import Method
-from gm_jax.core.objectives import Place
+from gm_jax.core.objectives import Place, within_then_across
 from gm_jax.core.parametrisation import clamped, multi_formation, pixels
 from gm_jax.core.training import NetworkState, start
 from gm_jax.data.drawing import draw_classes
@@ -72,12 +72,12 @@ CASES = {
         "augment": augment.siamese(augment.dsa("rotate_scale")),
     },
     "orthogonal, after a warm-up": lambda v: {
-        "schemes": (schemes.warm_up(4, None, 0, 1),),
+        "schemes": (schemes.of_classes(within_then_across(0, 1), 4),),
         "distance": distances.DISTANCES["orthogonal"],
         "augment": augment.siamese(augment.dsa("color_scale")),
     },
     "Hessian times gradient, in a warm-up": lambda v: {
-        "schemes": (schemes.warm_up(4, 2, 9, 9),),
+        "schemes": (schemes.of_classes(within_then_across(9, 9), 4, 2),),
         "distance": distances.DISTANCES["l2"],
         "signal": signals.hessian_gradient,
         "augment": augment.siamese(augment.dsa("rotate")),

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 
 import gm_jax
 from gm_jax import api
-from gm_jax.build import build_method, check_spread
+from gm_jax.build import build_method
 from gm_jax.config import Config, Devices, Evaluation
 from gm_jax.core import inner_data, schemes, step_rules
 from gm_jax.core.objectives import (
@@ -29,6 +29,7 @@ from gm_jax.data.images import Batch
 from gm_jax.data.loading import load
 from gm_jax.data.spread import Spread, class_mean, class_sum
 from gm_jax.errors import UserError
+from gm_jax.fit import check_spread
 from gm_jax.parallel import meshes
 
 pytestmark = pytest.mark.usefixtures("default_emitters")
