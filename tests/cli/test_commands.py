@@ -96,11 +96,7 @@ def test_other_networks_are_trained_on_the_images(copy):
     ],
 )
 def test_wrong_networks_are_one_line(finished, named, words):
-    status, out, err = gm_jax("evaluate", finished, "--networks", named)
-    assert (status, out) == (2, "")
-    assert err.count("\n") == 1
-    for word in words:
-        assert word in err
+    assert_refused(gm_jax("evaluate", finished, "--networks", named), *words)
 
 
 # --- what a run leaves ----------------------------------------------------------------------------
@@ -282,6 +278,14 @@ def test_help_that_cannot_be_printed_is_one_line():
         (["--seed", "-1"], ["--seed -1", "0 to"]),
         (["--seeds", "0"], ["--seeds 0", "1 to"]),
         (["--microbatch", "-8"], ["--microbatch -8", "0 to"]),
+        (["--factor", "4"], ["--factor 4", "1 to 3"]),
+        (["--inner-data", "real"], ["--inner-data real", "overfit"]),
+        (["--inner-images", "8"], ["--inner-images", "synthetic"]),
+        (["--strategy", "crop"], ["--strategy", "--augment none"]),
+        (["--augment", "dsa", "--strategy", "crop_spin"], ["'spin'", "crop, cutout"]),
+        (["--augment", "idc", "--strategy", "saturation"], ["saturation", "one channel"]),
+        (["--augment", "mixup"], ["mixup", "dsa"]),
+        (["--counted", "convolutions", "--network", "mlp"], ["--counted convolutions", "mlp"]),
         (["--colour", "red"], ["--colour"]),
     ],
 )
@@ -332,7 +336,9 @@ def test_an_export_through_a_link_fills_what_it_names(finished, tmp_path):
 
 
 def test_classes_have_folders_of_their_own():
-    assert folder_names(["a", "A", "b/c", ""]) == ["a", "1_A", "2_b_c", "3_"]
+    names = ["cat", "..", "a/b", "CAT", "", "c:d", "x" * 300, " dog "]
+    plain = ["cat", "1_", "2_a_b", "3_CAT", "4_", "5_c_d", "6_" + "x" * 100, "dog"]
+    assert folder_names(names) == plain
     assert folder_names(["1_x_", "x?"]) == ["1_x_", "1_x__"]
 
 
@@ -488,21 +494,3 @@ def test_siamese_augmentation_gives_other_images(kind, finished, tmp_path):
     assert status == 0, err
     ran = json.loads((tmp_path / "run" / "evaluation.json").read_text())["ran"]
     assert ran["protocol"] == "dsa"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--factor", "4"], ["--factor 4", "1 to 3"]),
-        (["--inner-data", "real"], ["--inner-data real", "overfit"]),
-        (["--inner-images", "8"], ["--inner-images", "synthetic"]),
-        (["--strategy", "crop"], ["--strategy", "--augment none"]),
-        (["--augment", "dsa", "--strategy", "crop_spin"], ["'spin'", "crop, cutout"]),
-        (["--augment", "idc", "--strategy", "saturation"], ["saturation", "one channel"]),
-        (["--augment", "mixup"], ["mixup", "dsa"]),
-        (["--counted", "convolutions", "--network", "mlp"], ["--counted convolutions", "mlp"]),
-    ],
-)
-def test_wrong_settings_beyond_the_paper(arguments, words, tmp_path):
-    result = gm_jax("condense", "--dataset", "digits", *arguments, "--out", tmp_path / "run")
-    assert_refused(result, *words)

@@ -205,12 +205,9 @@ def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, tmp_path):
     assert run_folder.load_condensed(folder).config.seed == 9
 
 
-@pytest.mark.parametrize("moves", range(5))
-def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, monkeypatch, moves):
-    """After any number of its files were moved, the next attempt has it whole in replaced/."""
-    folder, replace = tmp_path / "run", os.replace
-    shutil.copytree(unbroken, folder)
-    about, left = run_folder.read_about(folder), [moves]
+def cut_off_while_set_aside(folder, moves, monkeypatch):
+    """Begins to replace a finished run, and fails after so many moves of its files."""
+    about, replace, left = run_folder.read_about(folder), os.replace, [moves]
 
     def cut_off(*paths):
         left[0] -= 1
@@ -222,6 +219,14 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
         patch.setattr(os, "replace", cut_off)
         with pytest.raises(OSError, match="cut off"):
             run_folder.create(folder, about)
+    return about
+
+
+@pytest.mark.parametrize("moves", range(5))
+def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, monkeypatch, moves):
+    """After any number of its files were moved, the next attempt has it whole in replaced/."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    about = cut_off_while_set_aside(folder, moves, monkeypatch)
     assert run_folder.finished(folder) or run_folder.finished(folder / "replaced")
     with run_folder.locked(folder):
         run_folder.create(folder, about)
@@ -231,20 +236,8 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
 @pytest.mark.parametrize("moves", range(5))
 def test_a_run_that_is_cut_off_while_set_aside_can_stay(unbroken, tmp_path, monkeypatch, moves):
     """`--resume` of the run that was to be replaced finds all of its files where they were."""
-    folder, replace = tmp_path / "run", os.replace
-    shutil.copytree(unbroken, folder)
-    about, left = run_folder.read_about(folder), [moves]
-
-    def cut_off(*paths):
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError("cut off")
-        replace(*paths)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", cut_off)
-        with pytest.raises(OSError, match="cut off"):
-            run_folder.create(folder, about)
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    cut_off_while_set_aside(folder, moves, monkeypatch)
     if run_folder.finished(folder):
         status, _, err = gm_jax("condense", *LONGER, "--out", folder, "--resume")
         assert (status, err.splitlines()[-1]) == (0, f"{folder} is finished: nothing to resume")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from command_line import assert_refused, gm_jax
 
-from gm_jax.cli.export import folder_names
 from gm_jax.data import archives
 from gm_jax.data import images as data_images
 from gm_jax.errors import UserError
@@ -91,9 +90,3 @@ def test_nothing_pickled_is_executed(tmp_path):
     command = ["condense", "--dataset", tmp_path / "own.npz", "--out", tmp_path / "run"]
     assert_refused(gm_jax(*command), "own.npz", ".npz of plain arrays")
     assert not (tmp_path / "sprung").exists()
-
-
-def test_names_of_classes_become_names_of_folders():
-    names = ["cat", "..", "a/b", "CAT", "", "c:d", "x" * 300, " dog "]
-    found = folder_names(names)
-    assert found == ["cat", "1_", "2_a_b", "3_CAT", "4_", "5_c_d", "6_" + "x" * 100, "dog"]
