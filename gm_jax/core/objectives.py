@@ -61,13 +61,7 @@ def within(
 ) -> MatchInfo:
     """loss = sum_c D(gS_c, gT_c): each class by itself, the DC baseline (arXiv 2006.05929).
 
-    `inter` is reported and not minimised.
-
-    Args:
-        place: where in a run the outer step stands.
-        distance: D, of two signals of one group.
-        inter_weight: w.
-        synthetic, real: gS and gT, pytrees of arrays `[G, ...]`, a row for each group.
+    `inter` is reported and not minimised.  Arguments as `within_and_across`.
     """
     mean = lambda signals: class_mean(signals, place.spread)
     loss = class_sum(jax.vmap(distance)(synthetic, real), place.spread)
@@ -78,7 +72,10 @@ def within(
 def across(
     place: Place, distance: Distance, inter_weight: Weight, synthetic: Tree, real: Tree
 ) -> MatchInfo:
-    """loss = w D(mean_c gS_c, mean_c gT_c): across classes alone; arguments as `within`."""
+    """loss = w D(mean_c gS_c, mean_c gT_c): across classes alone.
+
+    Arguments as `within_and_across`.
+    """
     mean = lambda signals: class_mean(signals, place.spread)
     loss = _times(inter_weight, distance(mean(synthetic), mean(real)))
     return MatchInfo(loss, jnp.zeros_like(loss), loss)
@@ -89,7 +86,11 @@ def within_and_across(
 ) -> MatchInfo:
     """loss = sum_c D(gS_c, gT_c) + w D(mean_c gS_c, mean_c gT_c): multi-level, the paper's.
 
-    Arguments as `within`.
+    Args:
+        place: where in a run the outer step stands.
+        distance: D, of two signals of one group.
+        inter_weight: w.
+        synthetic, real: gS and gT, pytrees of arrays `[G, ...]`, a row for each group.
     """
     mean = lambda signals: class_mean(signals, place.spread)
     intra = class_sum(jax.vmap(distance)(synthetic, real), place.spread)
