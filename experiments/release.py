@@ -121,6 +121,8 @@ condensed.images, condensed.labels  # normalised; pixel = image * std + mean
 gm-jax evaluate docs/results/sets/{first}.npz --count 5 --epochs 300
 ```
 
+The real images are loaded for the test: `mnist5k` needs the extra `samples`, Fashion-MNIST `tfds`.
+
 {each}
 """
 

@@ -49,6 +49,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: name another")
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # a killed process of this number left it
     draft.mkdir(parents=True)
     try:
         for left in _left_behind(folder):
@@ -73,8 +74,8 @@ def _left_behind(folder: Path) -> list[Path]:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter is no process's number
         return False
-    except OSError:  # another user's
+    except PermissionError:  # another user's
         return True
     return True

@@ -111,7 +111,8 @@ def _gradient(
     key: Key[Array, ""],
     data: ClassImages,
     state: StepState,
-) -> Any:
+) -> jax.Array:
+    """That of the matching loss, with respect to what is learned."""
     keys = step_keys(key)
     network = refresh_stats(method, keys.stats, data, state.network)
     return match_images(method, at, keys, scheme, data, network, state.images)[1]

@@ -88,7 +88,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_for(path: Path, run: Path) -> Iterator[None]:
-    """Keeps every other writer out of a run, if it is in its folder that `path` is written.
+    """Keeps every other writer out of a run folder, if `path` lies in it.
 
     Raises:
         UserError: the folder is in use, or cannot be written.

@@ -303,7 +303,7 @@ def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("evaluate"), expected)
 
 
-def test_what_is_written_into_a_run_waits_for_nobody(finished, tmp_path):
+def test_nothing_is_written_into_a_run_that_is_in_use(finished, tmp_path):
     """A folder in use is left alone; a picture of it may lie elsewhere."""
     with run_folder.locked(finished):
         for out in ([], ["--out", finished / "report.html"]):

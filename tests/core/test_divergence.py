@@ -1,5 +1,7 @@
 """What is blamed for a run that diverges: settings made to overflow one thing at a time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,55 +38,24 @@ def test_a_run_that_is_finite_is_not_blamed():
     assert found_in(Config(**SMALL)) is None
 
 
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
+HEAVY = {"inter_weight": (1e38,), "scheme": "multi-level"}
+NAMED = {"norm": "none", "counted": "convolutions"}
+
+
 @pytest.mark.parametrize(
     ("settings", "scale", "part", "step", "tensor", "cause"),
     [
         # 1e38 times a distance of some tens is beyond 3.4e38, the largest float32
-        pytest.param(
-            *(
-                {"inter_weight": (1e38,), "scheme": "multi-level"},
-                1.0,
-                "inter",
-                0,
-                "Dense_0/kernel",
-                "inter_weight",
-            ),
-            marks=pytest.mark.slow,
-        ),
+        SLOW(HEAVY, 1.0, "inter", 0, "Dense_0/kernel", "inter_weight"),
         # the weights overflow in the inner epochs after step 0, the images are still small
-        pytest.param(
-            {"network_lr": (1e25,)},
-            1.0,
-            "intra",
-            1,
-            "Conv_0/bias",
-            "network_lr",
-            marks=pytest.mark.slow,
-        ),
+        SLOW({"network_lr": (1e25,)}, 1.0, "intra", 1, "Conv_0/bias", "network_lr"),
         # images of 1e24 after step 0 overflow the weights too: the images are to blame
-        pytest.param(
-            {"image_lr": (1e24,)},
-            1.0,
-            "intra",
-            1,
-            "Conv_0/bias",
-            "image_lr",
-            marks=pytest.mark.slow,
-        ),
+        SLOW({"image_lr": (1e24,)}, 1.0, "intra", 1, "Conv_0/bias", "image_lr"),
         # squares of gradients of images of 1e30 overflow in the first step
         ({"norm": "none"}, 1e30, "intra", 0, "Conv_0/kernel", "image_lr"),
         # a distance that needs the tensors' names
-        pytest.param(
-            *(
-                {"norm": "none", "counted": "convolutions"},
-                1e30,
-                "intra",
-                0,
-                "Conv_0/kernel",
-                "image_lr",
-            ),
-            marks=pytest.mark.slow,
-        ),
+        SLOW(NAMED, 1e30, "intra", 0, "Conv_0/kernel", "image_lr"),
     ],
 )
 def test_the_part_the_tensor_and_the_likely_cause(settings, scale, part, step, tensor, cause):

@@ -108,11 +108,12 @@ def test_only_what_a_killed_process_left_is_deleted(tmp_path):
     """Another set's draft, and this one's by a process that lives, are not ours."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = [f".set.{dead.pid}.draft", f".set.v2.{dead.pid}.draft", f".set.{os.getppid()}.draft"]
-    for name in left:
+    others = [f".set.v2.{dead.pid}.draft", f".set.{os.getppid()}.draft"]
+    ours = [f".set.{number}.draft" for number in (dead.pid, os.getpid(), 10**30)]
+    for name in (*others, *ours):
         (tmp_path / name).mkdir()
     prepared.write(tmp_path / "set", prepared.of_dataset(load("digits")))
-    assert {path.name for path in tmp_path.iterdir()} == {"set", *left[1:]}
+    assert {path.name for path in tmp_path.iterdir()} == {"set", *others}
 
 
 @pytest.mark.slow
