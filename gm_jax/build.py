@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from gm_jax.config import Config, Devices, Swept, list_sets, outer_steps
 from gm_jax.core import (
     augment,
+    cutmix,
     distances,
     inner_data,
     iteration,
@@ -188,7 +189,7 @@ def _build_inner_augment(config: Config, dataset: Dataset) -> augment.TrainingAu
         return None
     change = augment.for_training(augment.per_image(plan))
     classes = len(dataset.class_names)
-    return augment.then_cutmix(change, classes, config.cutmix) if config.cutmix else change
+    return cutmix.then_cutmix(change, classes, config.cutmix) if config.cutmix else change
 
 
 def _build_network_optimiser(config: Config) -> Optimiser:

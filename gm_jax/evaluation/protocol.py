@@ -11,15 +11,9 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from gm_jax.core.augment import (
-    TrainingAugment,
-    dsa,
-    for_training,
-    idc,
-    per_image,
-    then_cutmix,
-)
+from gm_jax.core.augment import TrainingAugment, dsa, for_training, idc, per_image
 from gm_jax.core.batching import chunked, microbatched
+from gm_jax.core.cutmix import then_cutmix
 from gm_jax.core.training import EpochKeys, NetworkState, epoch, start
 from gm_jax.data.images import Batch, Dataset, normalise
 from gm_jax.evaluation.mnist_augment import crop_scale_rotate

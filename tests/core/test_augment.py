@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from golden_files import BEYOND, images, torch_images
 
-from gm_jax.core import augment
-from gm_jax.core.augment import NUMBERS, OPERATIONS, Operation, cutmix, cutmix_box, dsa, idc
-from gm_jax.core.signals import cross_entropy
+from gm_jax.core import augment, operations
+from gm_jax.core.augment import dsa, idc
+from gm_jax.core.operations import NUMBERS, OPERATIONS, Operation
 from gm_jax.errors import UserError
 from gm_jax.published_settings import DSA_STRATEGIES, IDC_EVALUATION, IDC_MATCHING
 
 KEY = jax.random.key(0)
 SHAPES = {"gray": (4, 1, 28, 28), "rgb": (2, 3, 32, 32)}
 SEEDS = {"gray": (5101, 5201, 5301), "rgb": (5103, 5203, 5303)}
-DSA, IDC, CUTMIX = (
-    json.loads((BEYOND / f"{name}.json").read_text())
-    for name in ("augment_dsa", "augment_idc", "cutmix")
+DSA, IDC = (
+    json.loads((BEYOND / f"{name}.json").read_text()) for name in ("augment_dsa", "augment_idc")
 )
 PRECISIONS = pytest.mark.parametrize(
     "precise",
@@ -154,18 +153,6 @@ def test_the_composition_of_idc_is_golden(case, precise):
         for stage in idc(case["strategy"])
     )
     check_golden("augment_idc", plan, case["images"], [case], idc_parameters, precise)
-
-
-@pytest.mark.parametrize("example", CUTMIX["examples"], ids=str)
-def test_a_box_of_cutmix_is_golden(example, x64):
-    size = example["size"]
-    centre = jnp.asarray(example["row_centre"]), jnp.asarray(example["col_centre"])
-    mask = cutmix_box(jnp.asarray(example["lam"]), *centre, size, size)
-    expected = np.zeros((size, size, 1), bool)
-    rows = slice(example["row_from"], example["row_to"])
-    expected[rows, example["col_from"] : example["col_to"]] = True
-    assert (mask == expected).all()
-    assert 1 - np.asarray(mask).mean() == pytest.approx(example["ratio"], abs=1e-12)
 
 
 def test_published_strategies():
@@ -377,9 +364,9 @@ def test_height_and_width_are_not_exchanged():
 
     @jax.jit
     def changes(ones, columns):
-        moved = augment.crop(ones, jnp.asarray(-1), jnp.asarray(2))
-        cut = augment.cutout(ones, jnp.asarray(4), jnp.asarray(8))
-        return moved, cut, augment.scale(columns, jnp.asarray(0.5), jnp.asarray(1.0))
+        moved = operations.crop(ones, jnp.asarray(-1), jnp.asarray(2))
+        cut = operations.cutout(ones, jnp.asarray(4), jnp.asarray(8))
+        return moved, cut, operations.scale(columns, jnp.asarray(0.5), jnp.asarray(1.0))
 
     moved, cut, wide = (np.asarray(out)[..., 0] for out in changes(jnp.asarray(ones), columns))
     assert moved.sum() == 8 * 15
@@ -393,7 +380,7 @@ def test_a_quarter_turn():
     """Pixel (i, j) from the centre reads (j, -i): what is at the right comes to the top."""
     right, top = np.zeros((2, 5, 5, 1), np.float32)
     right[2, 4] = top[0, 2] = 1
-    turned = jax.jit(augment.rotate)(jnp.asarray(right), jnp.asarray(jnp.pi / 2))
+    turned = jax.jit(operations.rotate)(jnp.asarray(right), jnp.asarray(jnp.pi / 2))
     np.testing.assert_allclose(turned, top, atol=1e-5)
 
 
@@ -429,55 +416,3 @@ def test_what_needs_colours_is_refused_for_gray_images(kind):
     with pytest.raises(UserError, match="saturation does nothing to images of one channel"):
         jax.eval_shape(kind(dsa("crop_saturation")), KEY, gray)
     jax.eval_shape(kind(dsa("color_crop")), KEY, gray)
-
-
-# --- cutmix ---------------------------------------------------------------------------------------
-
-
-@functools.partial(jax.jit, static_argnames="probability")
-def mixed_many(keys, probability):
-    """8 images of 28 x 28, image i being i everywhere, with label i."""
-    x = jnp.broadcast_to(jnp.arange(8.0)[:, None, None, None], (8, 28, 28, 1))
-    return jax.vmap(lambda key: cutmix(key, x, jnp.arange(8), probability))(keys)
-
-
-def test_cutmix():
-    """Each box holds the partner's pixels, is one for the batch, and has the share 1 - ratio."""
-    mixed = jax.tree.map(np.asarray, mixed_many(jax.random.split(KEY, 200), 1.0))
-    assert (np.sort(mixed.partner_y, 1) == np.arange(8)).all()
-    assert (mixed.y == np.arange(8)).all()
-    own, partner = (y[..., None, None, None] for y in (mixed.y, mixed.partner_y))
-    assert ((mixed.x == own) | (mixed.x == partner)).all()
-    differs = own != partner
-    boxes = (mixed.x != own).any(1, keepdims=True)
-    assert ((mixed.x != own) == (boxes & differs)).all()
-    seen = differs.any((1, 2, 3, 4))  # not so where each image is its own partner
-    expected = np.where(seen, 1 - boxes.mean((1, 2, 3, 4)), mixed.ratio)
-    np.testing.assert_allclose(mixed.ratio, expected, atol=1e-6)
-
-
-def test_cutmix_happens_with_its_probability():
-    """2000 draws; a box is empty if sqrt(1 - lam) 28 < 2: (1 - 1/196) / 2 2000 = 995 are not.
-
-    Standard deviation sqrt(2000 / 4) = 22, 5 of them.
-    """
-    ratio = np.asarray(mixed_many(jax.random.split(KEY, 2000), 0.5).ratio)
-    assert abs((ratio < 1).sum() - 995) < 112
-    never = jax.tree.map(np.asarray, mixed_many(jax.random.split(KEY, 2), 0.0))
-    assert (never.ratio == 1).all()
-    assert (never.x == never.y[..., None, None, None]).all()
-
-
-def test_both_forms_of_the_labels_give_one_loss():
-    x, y, logits = jnp.zeros((8, 28, 28, 1)), jnp.arange(8), jax.random.normal(KEY, (8, 9))
-
-    @jax.jit
-    def losses(key):
-        mixed = cutmix(key, x, y, 1.0)
-        own, partner = cross_entropy(logits, mixed.y), cross_entropy(logits, mixed.partner_y)
-        expected = mixed.ratio * own + (1 - mixed.ratio) * partner
-        return mixed.ratio, expected, cross_entropy(logits, mixed.distribution(9))
-
-    ratio, expected, loss = losses(KEY)
-    assert 0 < ratio < 1
-    assert loss == pytest.approx(float(expected), rel=1e-6)

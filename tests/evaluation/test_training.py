@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.core.augment import then_cutmix
+from gm_jax.core.cutmix import then_cutmix
 from gm_jax.core.training import EpochKeys, epoch, sgd_step, start
 from gm_jax.data.images import Batch
 from gm_jax.evaluation.mnist_augment import _resample, crop_scale_rotate
