@@ -11,7 +11,7 @@ from experiments.sweep import Cell, Found, Scale, cell_folder
 from gm_jax.config import OF_CONVNET, Config
 from gm_jax.report.page import render
 from gm_jax.report.pictures import Picture, strip
-from gm_jax.storage import files, run_folder, snapshots
+from gm_jax.storage import files, reading, run_folder, snapshots
 
 
 def shown(found: Found) -> str:
@@ -180,7 +180,7 @@ def _pictures(found: Sequence[Found], scale: Scale) -> list[tuple[str, Picture]]
     pictures = []
     for name, folder in {cell.name: cell_folder(cell, scale) for cell in cells}.items():
         if run_folder.finished(folder):
-            condensed = run_folder.load_condensed(folder)
+            condensed = reading.load_condensed(folder)
             if 0 in condensed.finished:
                 images = snapshots.first_of_each(condensed)
                 pictures.append((name, strip(images, f"{name}: an image of each class")))

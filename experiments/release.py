@@ -21,7 +21,7 @@ from experiments.page import Table, shown
 from experiments.sweep import read_run
 from gm_jax.errors import UserError
 from gm_jax.report.run import command_of
-from gm_jax.storage import files, pictures, run_folder
+from gm_jax.storage import files, pictures, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def make(settings: Settings, typed: str) -> None:
         path = settings.out / f"{facts['file']}.npz"
         with files.atomic(path) as draft:
             draft.write_bytes((run / "synthetic.npz").read_bytes())
-        pictures.save_grid(path.with_suffix(".png"), run_folder.load_condensed(run))
+        pictures.save_grid(path.with_suffix(".png"), reading.load_condensed(run))
         files.write_json(path.with_suffix(".json"), facts)
         print(path)
     there = sorted(settings.out.glob("[!.]*.npz"))
@@ -61,14 +61,14 @@ def _named(word: str) -> tuple[str, Path]:
 
 def _about(name: str, run: Path) -> dict[str, Any]:
     """What is said of a run that is released."""
-    condensed = run_folder.load_condensed(run)
+    condensed = reading.load_condensed(run)
     found = read_run(run)
     if len(found) != 1 or condensed.diverged:
         raise UserError(f"{run}: one network and no swept values can be released, none diverged")
     config, (one,) = condensed.config, found
     dataset = Path(config.dataset).name
     contents = (run / "synthetic.npz").read_bytes()
-    results = run_folder.read_results(run)
+    results = reading.read_results(run)
     random, protocol = results[one.network].get("random real"), results["ran"].get("protocol")
     return {
         "file": f"{dataset}-{name}-ipc{config.ipc}",

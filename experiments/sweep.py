@@ -30,7 +30,7 @@ from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
 from gm_jax.fit import check_fits, check_variant
 from gm_jax.recipes import RecipeName
-from gm_jax.storage import provenance, run_folder
+from gm_jax.storage import provenance, reading
 from gm_jax.variants import load_variant
 
 
@@ -234,7 +234,7 @@ def first_images(cell: Cell, scale: Scale) -> jax.Array:
     Raises:
         FailedError: it diverged.
     """
-    condensed = run_folder.load_condensed(cell_folder(cell, scale))
+    condensed = reading.load_condensed(cell_folder(cell, scale))
     if 0 not in condensed.finished:
         at = condensed.iterations[0]
         raise FailedError(f"{cell.name}: the first set diverged at iteration {at}")
@@ -266,7 +266,7 @@ def load_once(name: str) -> Dataset:
 
 def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
     """Evaluates a cell unless it has been evaluated in the same way."""
-    if not run_folder.load_condensed(folder).finished or _is_evaluated(folder, cell, scale):
+    if not reading.load_condensed(folder).finished or _is_evaluated(folder, cell, scale):
         return
     settings = Evaluation(
         networks=cell.networks, count=scale.count, epochs=scale.epochs, skip_random_real=True
@@ -276,7 +276,7 @@ def _evaluate(folder: Path, cell: Cell, scale: Scale) -> None:
 
 
 def _is_evaluated(folder: Path, cell: Cell, scale: Scale) -> bool:
-    held, dataset = run_folder.read_results(folder), load_once(cell.config.dataset)
+    held, dataset = reading.read_results(folder), load_once(cell.config.dataset)
     networks = cell.networks or (cell.config.network,)
     if not set(networks) <= set(held):
         return False
@@ -305,8 +305,8 @@ def read_run(folder: Path) -> list[Found]:
     Raises:
         UserError: it is no such run.
     """
-    condensed = run_folder.load_condensed(folder)
-    own, results = condensed.config.network, run_folder.read_results(folder)
+    condensed = reading.load_condensed(folder)
+    own, results = condensed.config.network, reading.read_results(folder)
     if not condensed.finished:
         return _read(folder, (own,))
     if not results:
@@ -322,9 +322,9 @@ def read_run(folder: Path) -> list[Found]:
 
 
 def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
-    condensed = run_folder.load_condensed(folder)
-    results = run_folder.read_results(folder) if condensed.finished else {}
-    metrics = run_folder.read_metrics(folder)
+    condensed = reading.load_condensed(folder)
+    results = reading.read_results(folder) if condensed.finished else {}
+    metrics = reading.read_metrics(folder)
     by_values: dict[str, list[dict[str, Any]]] = {
         _values(condensed.config, of_set.swept._asdict()): []
         for of_set in list_sets(condensed.config)

@@ -15,7 +15,7 @@ from .nn.networks import ConvNet, Network, from_flax, from_functions
 from .recipes import recipe
 from .scoring import Score, evaluate
 from .storage.pictures import save_grid
-from .storage.run_folder import load_condensed
+from .storage.reading import load_condensed
 
 __all__ = [
     "ClassImages",

@@ -18,7 +18,7 @@ from gm_jax.data.archives import read_npz
 from gm_jax.data.images import denormalise
 from gm_jax.report import pictures, run
 from gm_jax.report.images import list_images
-from gm_jax.storage import run_folder, snapshots
+from gm_jax.storage import reading, snapshots
 
 RUN = ("condense", *SMALL, "--factor", "2", "--image-lr", "0.1", "0.2")
 """Four sets, of two seeds and two learning rates, of learned images that stand for four."""
@@ -86,7 +86,7 @@ def test_the_report_says_what_the_files_hold(finished):
     assert [of.name for of in found.sets][1] == "Set 1 (seed 7, image_lr 0.2)"
     assert found.along.iterations == [1, 2, 3]
     assert [len(pictures) for _, pictures in found.along.rows] == [3] * 10
-    metrics = run_folder.read_metrics(finished)
+    metrics = reading.read_metrics(finished)
     last = np.mean([row["loss"] for row in metrics if row["iteration"] == 2])
     assert found.course.rows[-1][:2] == ["3", f"{last:.4g}"]
     assert ("--ipc", "2", "10") in found.settings
@@ -107,7 +107,7 @@ def test_the_command_makes_the_same_run(finished, tmp_path):
 
 def test_published_numbers_stand_beside_ours(copy):
     """Only of the same data set and number of images: IDC's 81.0 for Fashion-MNIST at 1."""
-    results = run_folder.read_results(copy)
+    results = reading.read_results(copy)
     config = load_condensed(copy).config
     fashion = dataclasses.replace(config, dataset="fashion_mnist", ipc=1)
     texts = [

@@ -28,7 +28,7 @@ from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
 from gm_jax.fit import check_run
 from gm_jax.parallel import hosts
-from gm_jax.storage import checkpoints, pictures, run_folder, snapshots
+from gm_jax.storage import checkpoints, pictures, reading, replacing, run_folder, snapshots
 from gm_jax.variants import describe_named, load_variant
 
 CHECKPOINT_SECONDS = 60
@@ -141,7 +141,7 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
         if unwritten is not None:
             rows.write(*unwritten)
         assert state is not None  # a run that has no iteration left to do is a finished run
-        record = run_folder.variant_of(run.about)
+        record = reading.variant_of(run.about)
         condensed = api.finish(run.config, run.dataset, state, run.variant, record)
         hosts.on_first(lambda: _finish(run, condensed))
         if condensed.diverged:
@@ -203,7 +203,7 @@ def _finish(run: Run, condensed: Condensed) -> None:
     run_folder.write_condensed(run.folder, condensed, run.about)
     checkpoints.discard(run.folder)
     if condensed.finished:  # else the run before is the only one with a result
-        run_folder.drop_replaced(run.folder)
+        replacing.drop_replaced(run.folder)
 
 
 # --- what is logged -------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def _finish(run: Run, condensed: Condensed) -> None:
 
 def _seconds(folder: Path) -> float:
     """Seconds that the iterations of a resumed run have taken so far."""
-    rows = run_folder.read_metrics(folder)
+    rows = reading.read_metrics(folder)
     return rows[-1]["seconds"] if rows else 0.0
 
 

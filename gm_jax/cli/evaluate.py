@@ -15,7 +15,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import absolute, is_resized, load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Protocol
-from gm_jax.storage import files, provenance, pt_file, run_folder
+from gm_jax.storage import files, locking, provenance, pt_file, reading, run_folder
 from gm_jax.variants import describe_named, load_variant
 
 
@@ -68,7 +68,7 @@ def _read(command: Evaluate) -> tuple[Condensed, Dataset]:
             raise UserError(f"{command.run} does not name its data set: add --dataset")
         dataset = load(absolute(command.dataset))
         return pt_file.read(command.run, dataset), dataset
-    condensed = run_folder.load_condensed(command.run)
+    condensed = reading.load_condensed(command.run)
     name = condensed.config.dataset if command.dataset is None else absolute(command.dataset)
     return condensed, load(name, condensed.config.image_size if is_resized(name) else None)
 
@@ -102,7 +102,7 @@ def _results_file(run: Path) -> Iterator[Path]:
             raise UserError(f"{path} cannot be written: copy {run.name} elsewhere")
         yield path
         return
-    with run_folder.locked(run):
+    with locking.locked(run):
         yield path
 
 
@@ -110,7 +110,7 @@ def _note(run: Path, condensed: Condensed, now: dict[str, Any]) -> None:
     """Says which sets are left out, and that a data set is not what the images came from."""
     for number in condensed.diverged:
         say(f"set {number} of {run} diverged at iteration {condensed.iterations[number]}: left out")
-    then = run_folder.read_about(run)["data"]
+    then = reading.read_about(run)["data"]
     if changed := [part for part in ("train", "test") if now[part] != then[part]]:
         say(
             f"{run} is evaluated on other data than it was condensed from: the "
@@ -134,6 +134,6 @@ def _print_scores(scores: list[scoring.Score]) -> None:
             best = f"{score.best.mean:.1f} +- {score.best.std:.1f}"
             print(f"{name}: {best} at the best of {tests} tests, chosen on the test images")
         if score.fair is not None:
-            parts = {part.upper(): getattr(score.fair, part) for part in run_folder.SCORES}
+            parts = {part.upper(): getattr(score.fair, part) for part in reading.SCORES}
             fair = ", ".join(f"{part} {value:.3f}" for part, value in parts.items())
             print(f"{name}: {fair} (HLR: lower is better; the others: higher)")

@@ -12,7 +12,7 @@ from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
 from gm_jax.disk import new_folder
 from gm_jax.errors import UserError
-from gm_jax.storage import files, pictures, pt_file, run_folder
+from gm_jax.storage import files, locking, pictures, pt_file, reading
 
 
 def show(command: Show) -> None:
@@ -22,8 +22,8 @@ def show(command: Show) -> None:
         raise UserError(f"--out {path} is a folder: name a file")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: the picture is a PNG, so name it .png")
-    with run_folder.locked_for(path, command.run):
-        condensed = run_folder.load_condensed(command.run)
+    with locking.locked_for(path, command.run):
+        condensed = reading.load_condensed(command.run)
         _note_diverged(condensed)
         try:
             pictures.save_grid(path, condensed, command.set)
@@ -41,7 +41,7 @@ def _picture_of(run: Path) -> Path:
 
 def export(command: Export) -> None:
     """Writes into a new folder beside `out`, then gives it that name."""
-    condensed = run_folder.load_condensed(command.run)
+    condensed = reading.load_condensed(command.run)
     _note_diverged(condensed)
     if not condensed.finished:
         raise UserError(f"{command.run} holds no set that did not diverge: nothing to export")
@@ -61,7 +61,7 @@ def _export_pt(command: Export, condensed: Condensed) -> None:
     out = command.out
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
-    found = accuracies(run_folder.read_results(command.run))
+    found = accuracies(reading.read_results(command.run))
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic(out) as draft:
         pt_file.write(draft, condensed, found)

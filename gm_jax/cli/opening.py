@@ -16,7 +16,7 @@ from gm_jax.core.method import State, Variant
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError
 from gm_jax.parallel import hosts
-from gm_jax.storage import checkpoints, files, run_folder
+from gm_jax.storage import checkpoints, files, locking, reading, replacing, run_folder
 
 
 class Run(NamedTuple):
@@ -57,7 +57,7 @@ class Opened(NamedTuple):
 def locked(folder: Path) -> Iterator[None]:
     """While it lasts, no other run writes into the folder."""
     with contextlib.ExitStack() as stack:
-        hosts.on_first(lambda: stack.enter_context(run_folder.locked(folder)))
+        hosts.on_first(lambda: stack.enter_context(locking.locked(folder)))
         yield
 
 
@@ -76,7 +76,7 @@ def open_run(run: Run, command: Condense) -> Opened:
         if state is not None:
             return Opened(run._replace(about=_continued(run, iterations_done(state))), state)
         checkpoints.discard(run.folder)
-        run_folder.create(run.folder, run.about)
+        replacing.create(run.folder, run.about)
     except OSError as error:
         raise unwritten(run.folder, error) from error
     return Opened(run)
@@ -101,10 +101,10 @@ def _began(folder: Path) -> bool:
 def _leave(folder: Path) -> None:
     """A finished run stays as it is, but for what a kill at its very end left."""
     checkpoints.discard(folder)
-    run_folder.put_back(folder)
-    condensed = run_folder.load_condensed(folder)
+    replacing.put_back(folder)
+    condensed = reading.load_condensed(folder)
     if condensed.finished:
-        run_folder.drop_replaced(folder)
+        replacing.drop_replaced(folder)
     if condensed.diverged:
         raise DivergedError(condensed)
     say(f"{folder} is finished: nothing to resume")
@@ -122,7 +122,7 @@ def _refuse_to_replace(folder: Path) -> None:
 
 def _refuse_another_run(run: Run) -> None:
     """Raises `UserError` if the folder's run has other settings, another variant, or other data."""
-    held, ours = run_folder.read_about(run.folder), run.about
+    held, ours = reading.read_about(run.folder), run.about
     if held["format"] != ours["format"] and not run_folder.finished(run.folder):
         writer = f"gm_jax {held['versions']['gm_jax']}"
         raise UserError(f"{run.folder} was begun by {writer}: resume it with that version")
@@ -149,7 +149,7 @@ def _refuse_another_run(run: Run) -> None:
 
 def _continued(run: Run, number: int) -> dict[str, Any]:
     """What config.json holds from now on of a run that is resumed after `number` iterations."""
-    held = run_folder.read_about(run.folder)
+    held = reading.read_about(run.folder)
     now = {name: run.about[name] for name in ("versions", "platform", "commit")}
     last = held["continued"][-1] if held["continued"] else held
     if changed := [name for name in now if last[name] != now[name]]:

@@ -3,7 +3,7 @@
 from gm_jax.cli.commands import Report
 from gm_jax.errors import UserError
 from gm_jax.report import run
-from gm_jax.storage import run_folder
+from gm_jax.storage import locking
 
 
 def report(command: Report) -> None:
@@ -15,7 +15,7 @@ def report(command: Report) -> None:
         raise UserError(f"--out {path} is a folder: name a file")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out {path}: the report is HTML, so name it .html")
-    with run_folder.locked_for(path, command.run):
+    with locking.locked_for(path, command.run):
         found = run.gather(command.run)
         try:
             run.write(found, path)

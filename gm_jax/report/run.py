@@ -17,7 +17,7 @@ from gm_jax.recipes import RECIPES, recipe
 from gm_jax.report.course import Course, course
 from gm_jax.report.images import Along, SetImages, images_along, list_images
 from gm_jax.report.page import render
-from gm_jax.storage import files, run_folder, snapshots
+from gm_jax.storage import files, reading, snapshots
 
 
 class Accuracy(NamedTuple):
@@ -68,9 +68,9 @@ def gather(folder: Path) -> RunReport:
     Raises:
         UserError: it is none, or a file of it is damaged.
     """
-    condensed, about = run_folder.load_condensed(folder), run_folder.read_about(folder)
-    metrics = run_folder.read_metrics(folder)
-    results, sets = run_folder.read_results(folder), list_images(condensed)
+    condensed, about = reading.load_condensed(folder), reading.read_about(folder)
+    metrics = reading.read_metrics(folder)
+    results, sets = reading.read_results(folder), list_images(condensed)
     accuracies = _accuracies(condensed.config, results)
     dataset = Path(condensed.config.dataset).name
     each = "1 image" if condensed.config.ipc == 1 else f"{condensed.config.ipc} images"
@@ -192,7 +192,7 @@ def _scores(results: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for network, kind, result in _each(results):
         if scores := result.get("scores"):
-            text = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in run_folder.SCORES)
+            text = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in reading.SCORES)
             found.append((f"{network}, {kind}", text))
     return found
 

@@ -20,7 +20,7 @@ from gm_jax.core.parametrisation import multi_formation
 from gm_jax.data.images import normalise
 from gm_jax.data.loading import load
 from gm_jax.evaluation.coresets import random_real
-from gm_jax.storage import run_folder
+from gm_jax.storage import locking, reading, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_sweep_is_a_set_for_each_value_and_says_which(tmp_path):
     assert "memory: " in err
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["image_lr"] for line in lines] == [0.1, 0.5]
-    assert run_folder.load_condensed(out).config.image_lr == (0.1, 0.5)
+    assert reading.load_condensed(out).config.image_lr == (0.1, 0.5)
     status, shown, _ = gm_jax("evaluate", out, "--count", 2, "--epochs", 1, "--chunk", 0)
     assert status == 0
     found = json.loads((out / "evaluation.json").read_text())["convnet"]
@@ -78,7 +78,7 @@ def test_other_networks_are_trained_on_the_images(copy):
     for name in names:
         assert np.shape(found[name]["condensed"]["accuracies"]) == (2, 1)
         assert f"{name}  " in out
-    kept = run_folder.load_condensed(copy).config
+    kept = reading.load_condensed(copy).config
     variant = with_network(kept, names[1])
     assert (variant.norm, variant.depth, variant.width) == ("none", 1, kept.width)
     assert with_network(kept, "mlp").width == Config.width  # else it would be refused
@@ -103,7 +103,7 @@ def test_wrong_networks_are_one_line(finished, named, words):
 
 
 def test_a_run_folder_holds_what_is_promised(finished):
-    assert {p.name for p in finished.iterdir()} == {*run_folder.FILES, run_folder.LOCK}
+    assert {p.name for p in finished.iterdir()} == {*run_folder.FILES, locking.LOCK}
     config = json.loads((finished / "config.json").read_text())
     assert config["settings"]["iterations"] == 2
     assert set(config["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "gm_jax"}
@@ -134,7 +134,7 @@ def test_evaluation_json_holds_every_accuracy(finished):
 
 
 def test_the_grid_shows_the_images_a_row_a_class(finished):
-    synthetic = run_folder.load_condensed(finished)
+    synthetic = reading.load_condensed(finished)
     with Image.open(finished / "grid.png") as picture:
         assert picture.height > 10 * 8
     status, out, _ = gm_jax("show", finished, "--set", 1, "--out", finished.parent / "one.png")
@@ -144,7 +144,7 @@ def test_the_grid_shows_the_images_a_row_a_class(finished):
 
 def test_export_writes_the_pixels_as_pngs_and_npz(finished, tmp_path):
     assert gm_jax("export", finished, "--out", tmp_path / "out")[0] == 0
-    synthetic = run_folder.load_condensed(finished)
+    synthetic = reading.load_condensed(finished)
     with np.load(tmp_path / "out" / "images.npz") as file:
         pixels, labels = file["images"], file["labels"]
     assert pixels.shape == (2, 20, 8, 8, 1)
@@ -162,7 +162,7 @@ def test_a_run_from_real_images_starts_there(tmp_path):
     """At a tiny learning rate the images stay the real ones: all of them are in the set."""
     arguments = [*SMALL, "--start", "real", "--image-lr", "1e-12", "--seeds", 1]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    synthetic = run_folder.load_condensed(tmp_path / "run")
+    synthetic = reading.load_condensed(tmp_path / "run")
     train = load("digits").train
     normal = np.asarray(normalise(train.images, train.mean, train.std))
     for image, label in zip(synthetic.images[0], synthetic.labels):
@@ -305,7 +305,7 @@ def test_wrong_commands_are_one_line():
 
 def test_nothing_is_written_into_a_run_that_is_in_use(finished, tmp_path):
     """A folder in use is left alone; a picture of it may lie elsewhere."""
-    with run_folder.locked(finished):
+    with locking.locked(finished):
         for out in ([], ["--out", finished / "report.html"]):
             assert_refused(gm_jax("report", finished, *out), "in use")
         for out in ([], ["--out", finished / "grid.png"]):
@@ -349,7 +349,7 @@ def test_a_run_is_replaced_only_on_request(finished, copy):
     assert (copy / "synthetic.npz").read_bytes() == before
     assert gm_jax("condense", *SMALL, "--seeds", 1, "--out", copy, "--replace")[0] == 0
     assert not (copy / "evaluation.json").exists()  # it was of the run that is gone
-    assert len(run_folder.load_condensed(copy).images) == 1
+    assert len(reading.load_condensed(copy).images) == 1
 
 
 def test_folders_that_cannot_be_written_or_hold_something_else(tmp_path):
@@ -451,7 +451,7 @@ def test_multi_formation_and_real_inner_data(tmp_path):
     ]
     arguments += ["--inner-images", 16, "--distance", "l1", "--counted", "convolutions"]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    condensed = run_folder.load_condensed(tmp_path / "run")
+    condensed = reading.load_condensed(tmp_path / "run")
     assert condensed.learned.shape == (1, 10, 2, 8, 8, 1)
     assert condensed.images.shape == (1, 80, 8, 8, 1)
     assert condensed.labels.tolist() == [c for c in range(10) for _ in range(8)]
@@ -485,8 +485,8 @@ def test_siamese_augmentation_gives_other_images(kind, finished, tmp_path):
     """In matching and in the inner epochs; evaluated with DSA's protocol."""
     arguments = [*SMALL, "--seeds", 1, "--augment", kind]
     assert gm_jax("condense", *arguments, "--out", tmp_path / "run")[0] == 0
-    condensed = run_folder.load_condensed(tmp_path / "run")
-    plain = run_folder.load_condensed(finished)
+    condensed = reading.load_condensed(tmp_path / "run")
+    plain = reading.load_condensed(finished)
     assert condensed.images.shape[1:] == plain.images.shape[1:]
     assert not np.allclose(condensed.images[0], plain.images[0], atol=1e-3)
     few = ["--count", 1, "--epochs", 2, "--protocol", "dsa"]

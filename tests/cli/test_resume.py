@@ -15,7 +15,7 @@ from command_line import SMALL, assert_refused, gm_jax, results
 
 from gm_jax.cli import condense
 from gm_jax.data.loading import load
-from gm_jax.storage import checkpoints, provenance, run_folder
+from gm_jax.storage import checkpoints, locking, provenance, reading, replacing, run_folder
 
 LONGER = [*SMALL, "--iterations", 5, "--checkpoint-every", 1]
 
@@ -128,7 +128,7 @@ def test_another_environment_is_said_and_recorded(halfway, monkeypatch):
     status, _, err = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
     assert status == 0
     assert "other versions, commit" in err
-    about = run_folder.read_about(halfway)
+    about = reading.read_about(halfway)
     assert about["versions"] == now["versions"]
     assert about["continued"] == [{"iteration": 3} | other]
     with np.load(halfway / "synthetic.npz") as file:
@@ -184,7 +184,7 @@ def test_metrics_that_were_changed_are_noticed(halfway, cut):
 
 
 def test_a_folder_in_use_is_left_alone(unbroken, tmp_path):
-    with filelock.FileLock(unbroken / run_folder.LOCK):
+    with filelock.FileLock(unbroken / locking.LOCK):
         refused = gm_jax("condense", *LONGER, "--out", unbroken, "--replace")
         assert_refused(refused, "is in use")
     assert run_folder.finished(unbroken)
@@ -202,12 +202,12 @@ def test_a_replaced_run_stays_until_the_new_one_is_finished(unbroken, tmp_path):
     assert gm_jax("show", folder / "replaced")[0] == 0
     assert gm_jax("condense", *command, "--resume")[0] == 0
     assert not (folder / "replaced").exists()
-    assert run_folder.load_condensed(folder).config.seed == 9
+    assert reading.load_condensed(folder).config.seed == 9
 
 
 def cut_off_while_set_aside(folder, moves, monkeypatch):
     """Begins to replace a finished run, and fails after so many moves of its files."""
-    about, replace, left = run_folder.read_about(folder), os.replace, [moves]
+    about, replace, left = reading.read_about(folder), os.replace, [moves]
 
     def cut_off(*paths):
         left[0] -= 1
@@ -218,7 +218,7 @@ def cut_off_while_set_aside(folder, moves, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", cut_off)
         with pytest.raises(OSError, match="cut off"):
-            run_folder.create(folder, about)
+            replacing.create(folder, about)
     return about
 
 
@@ -228,8 +228,8 @@ def test_a_run_that_is_cut_off_while_set_aside_is_not_lost(unbroken, tmp_path, m
     folder = shutil.copytree(unbroken, tmp_path / "run")
     about = cut_off_while_set_aside(folder, moves, monkeypatch)
     assert run_folder.finished(folder) or run_folder.finished(folder / "replaced")
-    with run_folder.locked(folder):
-        run_folder.create(folder, about)
+    with locking.locked(folder):
+        replacing.create(folder, about)
     assert results(folder / "replaced") == results(unbroken)
 
 
@@ -250,10 +250,10 @@ def test_a_run_killed_before_its_first_file_was_whole(tmp_path):
     """A draft of config.json and the lock are all there is: the same command begins."""
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / run_folder.LOCK).touch()
+    (folder / locking.LOCK).touch()
     (folder / ".config.json.123.draft.json").write_text("{")
     assert gm_jax("condense", *SMALL, "--iterations", 1, "--out", folder, "--resume")[0] == 0
-    assert {p.name for p in folder.iterdir()} < {*run_folder.FILES, run_folder.LOCK}
+    assert {p.name for p in folder.iterdir()} < {*run_folder.FILES, locking.LOCK}
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_a_replaced_run_stays_if_the_new_one_diverges(unbroken, tmp_path):
         assert "diverged: set 0 at iteration 0" in err.splitlines()[-1]
         assert results(folder / "replaced") == results(unbroken)
     # nor does the one after that have its place, however often it takes until one does not diverge
-    run_folder.create(folder, run_folder.read_about(folder))
+    replacing.create(folder, reading.read_about(folder))
     assert not run_folder.finished(folder)
     assert results(folder / "replaced") == results(unbroken)
 
@@ -388,7 +388,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
     assert last.startswith("gm-jax: diverged: set 1 at iteration 0; the other sets are finished; ")
     assert "set 1 (seed 7): the " in last
     assert last.endswith("of iteration 0: try a smaller --image-lr than 1e+25")
-    both = run_folder.load_condensed(folder)
+    both = reading.load_condensed(folder)
     assert both.iterations.tolist() == [3, 0]
     assert both.finished == [0]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -398,7 +398,7 @@ def test_a_set_that_diverges_is_left_behind_and_the_others_go_on(tmp_path):
         (2, 0.1),
     ]
     assert gm_jax("condense", *one, "--image-lr", 0.1, "--out", tmp_path / "one")[0] == 0
-    alone = run_folder.load_condensed(tmp_path / "one")
+    alone = reading.load_condensed(tmp_path / "one")
     np.testing.assert_allclose(both.images[0], alone.images[0], rtol=1e-4, atol=1e-5)
 
     status, shown, err = gm_jax("evaluate", folder, "--count", 1, "--epochs", 1)
@@ -420,7 +420,7 @@ def test_a_run_that_diverges_keeps_its_last_good_images(tmp_path):
     assert "diverged: set 0 at iteration 0, set 1 at iteration 0; " in err.splitlines()[-1]
     refused = gm_jax("condense", *SMALL, "--image-lr", 1e29, "--out", folder, "--resume")
     assert_refused(refused, "diverged: set 0")
-    assert run_folder.load_condensed(folder).finished == []
+    assert reading.load_condensed(folder).finished == []
     status, _, err = gm_jax("evaluate", folder)
     assert status == 2
     assert "every set diverged" in err
@@ -449,11 +449,11 @@ def test_other_data_than_it_was_condensed_from_is_said(unbroken, tmp_path, monke
     assert "the train and test images" in err
     ran = json.loads((folder / "evaluation.json").read_text())["ran"]
     assert ran["data"]["name"] == str(own)
-    assert ran["data"]["train"] != run_folder.read_about(folder)["data"]["train"]
+    assert ran["data"]["train"] != reading.read_about(folder)["data"]["train"]
 
 
 def test_config_json_says_where_a_run_comes_from(unbroken):
-    about = run_folder.read_about(unbroken)
+    about = reading.read_about(unbroken)
     assert about["platform"]["backend"] == "cpu"
     assert about["data"]["counts"] == np.asarray(load("digits").train.counts).tolist()
     assert len(about["data"]["train"]) == len(about["data"]["test"]) == 64

@@ -9,7 +9,7 @@ from command_line import SMALL, assert_refused, gm_jax
 
 import gm_jax as library
 from experiments import release
-from gm_jax.storage import run_folder
+from gm_jax.storage import reading
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_released_file_is_evaluated_as_its_run_is(finished, released):
     path = released / "digits-mine-ipc2.npz"
     assert gm_jax("evaluate", path, "--count", 2, "--epochs", 2)[0] == 0
     results = json.loads((released / f"{path.name}.evaluation.json").read_text())
-    assert results["convnet"] == run_folder.read_results(finished)["convnet"]
+    assert results["convnet"] == reading.read_results(finished)["convnet"]
     assert (
         release.main([f"other={finished}", "--out", str(released)]) == 0
     )  # and is in nobody's way

@@ -31,7 +31,7 @@ from experiments import (
 from gm_jax.config import Config
 from gm_jax.core.distances import DISTANCES
 from gm_jax.errors import StoppedError, UserError
-from gm_jax.storage import run_folder
+from gm_jax.storage import locking, reading, run_folder
 
 MY_RESEARCH = """\
 import jax
@@ -130,7 +130,7 @@ def test_a_variant_is_a_row_of_its_own(swept, tmp_path):
     folder, _, found = swept
     assert [one.variant for one in found] == [None, None, VARIANT]
     plain, changed = (
-        run_folder.load_condensed(folder / "cells" / name) for name in ("plain", "manhattan")
+        reading.load_condensed(folder / "cells" / name) for name in ("plain", "manhattan")
     )
     assert changed.variant.name == VARIANT
     assert not np.array_equal(plain.images, changed.images)
@@ -193,7 +193,7 @@ def test_no_network_is_observed_on_a_set_that_diverged(copy):
     with pytest.raises(command.FailedError, match="diverges: the first set diverged at"):
         sweep.first_images(cells[1], scale)
     by_class = sweep.first_images(cells[0], scale)
-    condensed = run_folder.load_condensed(scale.folder / "cells" / "plain")
+    condensed = reading.load_condensed(scale.folder / "cells" / "plain")
     assert by_class.shape == (10, 1, 8, 8, 1)
     assert np.array_equal(by_class[:, 0], condensed.images[0])
 
@@ -508,7 +508,7 @@ def test_jobs_that_fail_or_cannot_be_are_named(tmp_path, capsys):
     assert "--help after -- is of the script alone" in capsys.readouterr().err
     assert launch.main(["table1_levels", "--", *words]) == 2  # there is no Slurm here
     assert "--cluster slurm: " in capsys.readouterr().err
-    with run_folder.locked(out / "cells" / "intra"):
+    with locking.locked(out / "cells" / "intra"):
         assert table1_levels.main([*words, "--cell", "0"]) == 2
         assert "in use" in capsys.readouterr().err
         logs = ["--logs", str(tmp_path / "logs")]

@@ -12,7 +12,7 @@ from gm_jax.config import Config
 from gm_jax.data import prepared
 from gm_jax.data.loading import load
 from gm_jax.published_settings import STATISTICS
-from gm_jax.storage import pt_file, run_folder
+from gm_jax.storage import locking, pt_file, reading, replacing, run_folder
 
 torch = pytest.importorskip("torch")
 
@@ -26,8 +26,8 @@ def write_run(folder, config, images, mean, std, done):
     about = run_folder.describe(config, load("digits"), None)
     done = np.asarray(done, np.int32)
     condensed = Condensed(images.astype(np.float32), labels, *statistics, names, done, config)
-    with run_folder.locked(folder):
-        run_folder.create(folder, about)
+    with locking.locked(folder):
+        replacing.create(folder, about)
         run_folder.write_condensed(folder, condensed, about)
     return folder
 
@@ -51,7 +51,7 @@ def test_a_file_has_the_published_layout(run, tmp_path):
     held = torch.load(tmp_path / "res.pt", weights_only=True)
     assert list(held) == ["data", "accs_all_exps"]
     assert held["accs_all_exps"] == {"convnet": [0.25, 0.5, 0.75, 1.0]}
-    images = run_folder.load_condensed(run).images
+    images = reading.load_condensed(run).images
     for number, (x, y) in enumerate(held["data"]):
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
         assert y.tolist() == [c for c in range(10) for _ in range(2)]
@@ -135,9 +135,7 @@ def test_a_pixel_by_hand(cifar, tmp_path):
     where gm_jax has (0.125 - 0.4914) / 0.2470 = -1.4834.
     """
     folder, _ = cifar("cifar10")
-    assert run_folder.load_condensed(folder).images[0, 0, 0, 0, 0] == pytest.approx(
-        -1.4834, abs=1e-4
-    )
+    assert reading.load_condensed(folder).images[0, 0, 0, 0, 0] == pytest.approx(-1.4834, abs=1e-4)
     assert gm_jax("export", folder, "--to", "dd-ranking", "--out", tmp_path / "out")[0] == 0
     images = torch.load(tmp_path / "out/set0/images.pt")
     assert images[0, 0, 0, 0].item() == pytest.approx(-1.8112, abs=1e-4)

@@ -40,7 +40,7 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.report import run as report
-from gm_jax.storage import checkpoints, pt_file, run_folder, snapshots
+from gm_jax.storage import checkpoints, locking, pt_file, reading, replacing, run_folder, snapshots
 
 CONFIG = Config(dataset="digits", ipc=1, iterations=3, width=4, depth=1)
 """The run whose files are damaged."""
@@ -209,7 +209,7 @@ def changed(names: Iterable[str]) -> st.SearchStrategy:
 
 def sets_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
     """Condensed sets, given the arrays of good ones."""
-    name, read = "run/synthetic.npz", lambda folder: run_folder.load_condensed(folder / "run")
+    name, read = "run/synthetic.npz", lambda folder: reading.load_condensed(folder / "run")
     settings_of = json.loads(str(held["config"]))["settings"]
     wrong = st.dictionaries(st.sampled_from(sorted(settings_of)), JSON, min_size=1)
     return {
@@ -237,7 +237,7 @@ def checkpoint_kinds(held: dict[str, np.ndarray]) -> dict[str, Kind]:
 
 def run_kinds(snapshots: dict[str, np.ndarray]) -> dict[str, Kind]:
     """The other files of a run folder, given the arrays of good snapshots."""
-    about = lambda folder: run_folder.read_about(folder / "run")
+    about = lambda folder: reading.read_about(folder / "run")
     current = lambda found: found["format"] in run_folder.READ
     config, evaluation, metrics = "run/config.json", "run/evaluation.json", "run/metrics.jsonl"
     images = "run/snapshots.npz"
@@ -309,7 +309,7 @@ def pt_kinds() -> dict[str, Kind]:
 
 
 def _restored(folder: Path) -> Any:
-    about = run_folder.read_about(folder / "run")
+    about = reading.read_about(folder / "run")
     start = start_sets(CONFIG, load("digits")).state
     return checkpoints.restore(folder / "run", start, run_folder.identity(about))
 
@@ -345,8 +345,8 @@ def _good_run(run: Path) -> Condensed:
     digits = load("digits")
     about = run_folder.describe(CONFIG, digits, None)
     state = start_sets(CONFIG, digits).state
-    with run_folder.locked(run):
-        run_folder.create(run, about)
+    with locking.locked(run):
+        replacing.create(run, about)
     for _ in range(2):
         state = state._replace(iteration=state.iteration + 1)
         checkpoints.save(run, state, run_folder.identity(about))
