@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from gm_jax.config import Config, Devices, Swept, list_sets, outer_steps
 from gm_jax.core import (
     augment,
-    cutmix,
     distances,
     inner_data,
     iteration,
@@ -23,6 +22,7 @@ from gm_jax.core import (
     starts,
     step_rules,
 )
+from gm_jax.core.cutmix import then_cutmix
 from gm_jax.core.loop import Sets
 from gm_jax.core.method import Method, Optimiser, Variant, unchanged
 from gm_jax.data.images import Dataset
@@ -189,7 +189,7 @@ def _build_inner_augment(config: Config, dataset: Dataset) -> augment.TrainingAu
         return None
     change = augment.for_training(augment.per_image(plan))
     classes = len(dataset.class_names)
-    return cutmix.then_cutmix(change, classes, config.cutmix) if config.cutmix else change
+    return then_cutmix(change, classes, config.cutmix) if config.cutmix else change
 
 
 def _build_network_optimiser(config: Config) -> Optimiser:
