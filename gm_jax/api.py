@@ -149,8 +149,8 @@ def iterations(
     _log_memory(step, 1 if mesh is None else mesh.size)
     run = loop.iterations(step, sets, data, config.iterations)
     if devices.stream:
-        shape = (1, 1) if mesh is None else tuple(mesh.shape.values())
-        drawn = ahead.orders(method_of, begun, real, shape)
+        devices_used = np.array([jax.local_devices()[:1]]) if mesh is None else mesh.devices
+        drawn = ahead.orders(method_of, begun, real, devices_used)
         numbers = range(loop.iterations_done(sets.state), config.iterations)
         run = _reading_ahead(run, real.images, map(drawn, numbers))
     return ((number, *unpadded((state, info))) for number, state, info in run)
@@ -201,8 +201,10 @@ def explain(error: DivergedError, dataset: Dataset, variant: Variant = unchanged
     state = jax.tree.map(lambda a: jnp.asarray(a[number]), error.state)
     key = start_sets(config, dataset, variant).keys[number]
     method = variant(build_method(config, dataset, of_set.swept))
+    on_host = isinstance(dataset.train.images, np.ndarray)
+    data = _with_host(dataset.train) if on_host else dataset.train
     with jax.default_matmul_precision(config.precision):
-        found = find_divergence(method, key, dataset.train, state)
+        found = find_divergence(method, key, data, state)
     return f"{error}; set {number} (seed {of_set.seed}): {_describe_divergence(found, of_set)}"
 
 
@@ -212,6 +214,7 @@ def _describe_divergence(found: Divergence | None, of_set: SetSettings) -> str:
     what, verb = {
         "images": ("images", "are"),
         "gradient": ("loss is finite, its gradient with respect to the images", "is"),
+        "loss": ("loss", "is"),
     }.get(found.part, (f"{found.part} loss", "is"))
     tensor = f" (tensor {found.tensor})" if found.tensor else ""
     where = f"{verb} not finite in outer step {found.step} of iteration {found.iteration}"

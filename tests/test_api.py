@@ -14,6 +14,7 @@ import pytest
 
 import gm_jax
 from gm_jax.core import objectives
+from gm_jax.data.host import HostImages
 
 SMALL = {
     "dataset": "digits",
@@ -195,6 +196,22 @@ def test_a_set_that_diverges_raises_and_is_explained(digits):
     with pytest.raises(gm_jax.DivergedError, match="set 0 at iteration") as caught:
         gm_jax.condense(config, digits)
     assert "--image-lr" in gm_jax.explain(caught.value, digits)
+
+
+@pytest.mark.slow
+def test_an_explanation_reads_no_more_of_a_set_on_disk_than_is_drawn(digits, monkeypatch):
+    """Of images that stay with the host: those of the steps, and one more time of the last one."""
+    config = gm_jax.Config(**SMALL, image_lr=(1e29,))
+    with pytest.raises(gm_jax.DivergedError) as caught:
+        gm_jax.condense(config, digits)
+    reads, gather = [], HostImages._gather
+    noted = lambda self, picks: (reads.append(picks.number.shape), gather(self, picks))[1]
+    monkeypatch.setattr(HostImages, "_gather", noted)
+    on_disk = digits._replace(train=digits.train._replace(images=np.asarray(digits.train.images)))
+    said = gm_jax.explain(caught.value, on_disk)
+    assert said == gm_jax.explain(caught.value, digits)
+    assert reads
+    assert set(reads) <= {(10, config.batch_real), (256,)}
 
 
 HEAVY = ("matplotlib", "orbax", "tensorflow_datasets", "PIL", "sklearn", "pandas", "scipy.io")

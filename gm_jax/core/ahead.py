@@ -35,17 +35,18 @@ def real_picks(
 
 
 def orders(
-    method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, shape: tuple[int, int]
+    method_of: Callable[[Any], Method], sets: Sets, data: ClassImages, devices: np.ndarray
 ) -> Callable[[int], list[list[Picks]]]:
-    """`iteration -> orders` of picks, as `HostImages.expect` takes them.
+    """`iteration -> orders` of picks, one for each device of this process, for `HostImages.expect`.
 
     Args:
         method_of: the equations of one set, from its swept numbers.
         sets: all of them.
         data: the real images, with the counts of all classes.
-        shape: of the mesh: sets are divided among so many devices, classes among so many.
+        devices: of the mesh, `[groups, shares]`: sets are divided among the groups, and the classes
+            of a group's sets among its devices.
     """
-    groups, shares = shape
+    groups, shares = devices.shape
 
     @jax.jit
     def program(keys, swept, counts, iteration):
@@ -60,8 +61,9 @@ def orders(
         padded = np.append(np.arange(count), np.zeros(-count % groups, int))
         return [
             _order(draws, of_group, (share, shares))
-            for of_group in np.split(padded, groups)
-            for share in range(shares)
+            for of_group, row in zip(np.split(padded, groups), devices, strict=True)
+            for share, device in enumerate(row)
+            if device.process_index == jax.process_index()
         ]
 
     return ahead

@@ -118,10 +118,13 @@ def _share(part: Array, whole: Array, dtype: Any) -> Float[Array, ""]:
 
 
 def _split(x: Array, y: Array, size: int) -> tuple[Array, Array]:
-    """Equal parts of at most `size`, the last one padded: label -1, or probabilities 0."""
+    """Equal parts of at most `size`, the last one padded: label -1, or probabilities 0.
+
+    The padding repeats the last image: what a network makes of zeros may not be finite.
+    """
     size = math.ceil(len(y) / math.ceil(len(y) / size))
     missing = -len(y) % size
     padding = -1 if jnp.issubdtype(y.dtype, jnp.integer) else 0
-    x = jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
+    x = jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)), mode="edge")
     y = jnp.pad(y, ((0, missing), *((0, 0),) * (y.ndim - 1)), constant_values=padding)
     return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size, *y.shape[1:])

@@ -36,8 +36,8 @@ class Divergence(NamedTuple):
     Attributes:
         iteration: from 0.
         step: the outer step, from 0.
-        part: `intra` or `inter`, the loss; `gradient`, that of a finite loss by the images; or
-            `images`, those after the update.
+        part: `intra` or `inter`, that part of the loss; `loss`, of which both are finite;
+            `gradient`, that of a finite loss by the images; or `images`, those after the update.
         tensor: of the network, as `Conv_0/kernel`, or else of the signal, by its path there;
             `None` if it is none of them.
         cause: the setting of `Config` that is likely to blame; `None` for the gradient of images
@@ -85,7 +85,8 @@ def _first(
     """Which part and tensor of an outer step that is known to fail."""
     where = (int(at.iteration), int(at.step))
     exploded = jnp.abs(state.images).max() > EXPLODED
-    part = "inter" if jnp.isfinite(info.match.intra) else "intra"
+    parts = {name: getattr(info.match, name) for name in ("intra", "inter")}
+    part = next((name for name, of in parts.items() if not jnp.isfinite(of)), "loss")
     scheme = method.schemes[where[0] % len(method.schemes)]
 
     gradient = jax.jit(functools.partial(_gradient, method, at, scheme))
@@ -99,8 +100,9 @@ def _first(
     signals = jax.jit(functools.partial(_signals, method, scheme))
     synthetic, real = signals(key, data, state)
     tensor = _tensor(match_of(method, scheme, at, len(state.images)), part, synthetic, real)
-    by_weight = part == "inter" and not exploded and not _not_finite(synthetic)
-    cause = "inter_weight" if by_weight else "image_lr"
+    of_weight_one = match_of(method._replace(inter_weight=1.0), scheme, at, len(state.images))
+    by_weight = part == "inter" and bool(jnp.isfinite(of_weight_one(synthetic, real).inter))
+    cause = "inter_weight" if by_weight and not exploded else "image_lr"
     return Divergence(*where, part, tensor, cause)
 
 

@@ -22,5 +22,9 @@ def synthetic(
 
 
 def real(count: int) -> InnerData:
-    """`count` real images of mixed classes, drawn without replacement: IDC's (arXiv 2205.14959)."""
+    """`count` real images of mixed classes, drawn without replacement: IDC's (arXiv 2205.14959).
+
+    At most as many as there are: the padding of `draw_mixed` would be trained on by BatchNorm, and
+    batches of nothing else by weight decay.
+    """
     return lambda key, data, images: draw_mixed(key, data, count)

@@ -10,7 +10,7 @@ others never pay for it.  All three work inside `lax.while_loop` and under `vmap
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -40,9 +40,9 @@ class StepRule(NamedTuple):
     Its state is any pytree with the fields `epochs` and `loss_rose`, which are logged.
     """
 
-    init: Callable[[Int[Array, ""], ValidationLoss], RuleState]
-    update: Callable[[RuleState, ValidationLoss], RuleState]
-    keep_going: Callable[[RuleState], Bool[Array, ""]]
+    init: Callable[[Int[Array, ""], ValidationLoss], Any]
+    update: Callable[[Any, ValidationLoss], Any]
+    keep_going: Callable[[Any], Bool[Array, ""]]
 
 
 def fixed(epochs: int) -> StepRule:

@@ -52,8 +52,8 @@ def _take(
 def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     """`batch` images of the whole set, without replacement, normalised; b = min(batch, C * N).
 
-    Where there are fewer images than that, the rest is padding, labelled -1.  Every device that has
-    a share of the classes gets all images.
+    Where there are fewer images than that, the rest repeats them with label -1: padding.  Every
+    device that has a share of the classes gets all images.
     """
     counts = spread.gather(data.spread, jnp.asarray(data.counts))
     classes, most = len(counts), data.images.shape[1]
@@ -62,6 +62,7 @@ def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
     labels = jnp.where(index < counts[label], label, -1).astype(jnp.int32)
+    index = index % counts[label]
     images: Any = data.images
     if isinstance(images, HostImages | Recorder):
         images = images.take(label, index)

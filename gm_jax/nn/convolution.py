@@ -69,6 +69,8 @@ def conv2d(
     """
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"image has {x.shape[-1]} channels, kernel takes {kernel.shape[2]}")
+    for size, side, pad in zip(x.shape[1:3], kernel.shape[:2], padding):
+        _output_size(size, side, pad)  # raises
     if stride > 1:
         x, kernel, padding = _without_stride(x, kernel, padding, stride)
     dtype = jnp.result_type(x, kernel)

@@ -155,10 +155,9 @@ def _moments(x: Float[Array, "n ..."], axes: tuple[int, ...]) -> tuple[Array, Ar
 def _not_negative(variance: Float[Array, "..."]) -> Float[Array, "..."]:
     """max(variance, 0): rounding must not make a constant image's variance negative.
 
-    The derivative is 1 or 0 by the sign.  That of `jnp.maximum` is 1 where the maximum *equals* the
-    variance, which is false for two computations that differ in the last bit (see `_larger`).
+    The derivative is 1, whatever the sign of the rounding.
     """
-    return jnp.where(variance < 0, 0, variance)
+    return variance + jax.lax.stop_gradient(jnp.where(variance < 0, -variance, 0))
 
 
 def no_norm(x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:

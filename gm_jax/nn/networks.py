@@ -99,7 +99,7 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
 
         def look(function, arguments, keywords, context):
             if isinstance(context.module, Dense) and context.method_name == "__call__":
-                seen.append(arguments[0])
+                seen.append(arguments[0] if arguments else keywords["x"])
             return function(*arguments, **keywords)
 
         with nn.intercept_methods(look):

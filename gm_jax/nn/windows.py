@@ -17,9 +17,6 @@ from jaxtyping import Array, Float
 Window = Sequence[int]
 """Height and width in pixels; a divisor of the image's."""
 
-SMALL = 16
-"""Up to so many pixels a window's sum is written out term by term."""
-
 
 def window_sum(x: Float[Array, "n h w c"], window: Window) -> Float[Array, "n h2 w2 c"]:
     """Sums of windows that tile the image: `h2 = h / window[0]`, `w2 = w / window[1]`.
@@ -45,8 +42,6 @@ def _sum(x, *, window):
         whole = jnp.matmul(ones, x.reshape(n, h * w, c), precision=jax.lax.Precision.HIGHEST)
         return whole[:, :, None]
     x = x.reshape(n, h // kh, kh, w // kw, kw, c)
-    if kh * kw > SMALL:
-        return jnp.sum(x, (2, 4))
     places = [x[:, :, k, :, l] for k in range(kh) for l in range(kw)]
     return sum(places[1:], places[0])
 

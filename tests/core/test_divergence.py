@@ -11,6 +11,7 @@ from gm_jax.build import build_method, start_sets
 from gm_jax.config import Config
 from gm_jax.core.distances import by_part, cosine_l2
 from gm_jax.core.divergence import Divergence, find_divergence
+from gm_jax.core.objectives import MatchInfo, within
 from gm_jax.core.signals import features, loss_gradient, together
 from gm_jax.data.loading import load
 
@@ -61,6 +62,27 @@ NAMED = {"norm": "none", "counted": "convolutions"}
 def test_the_part_the_tensor_and_the_likely_cause(settings, scale, part, step, tensor, cause):
     found = found_in(Config(**SMALL | settings), scale=scale)
     assert found == Divergence(0, step, part, tensor, cause)
+
+
+@pytest.mark.slow
+def test_a_weight_of_one_is_not_to_blame():
+    """Across classes alone the squares overflow, whatever they are multiplied with."""
+    settings = {"distance": "sqsum", "scheme": "inter", "norm": "none", "inter_weight": (1.0,)}
+    found = found_in(Config(**SMALL | settings), scale=1e25)
+    assert (found.step, found.part, found.cause) == (0, "inter", "image_lr")
+
+
+@pytest.mark.slow
+def test_a_loss_of_ones_own_whose_parts_are_finite():
+    def objective(place, distance, inter_weight, synthetic, real):
+        info = within(place, distance, inter_weight, synthetic, real)
+        return MatchInfo(info.loss * jnp.inf, jnp.zeros(()), jnp.zeros(()))
+
+    change = lambda method: method._replace(
+        schemes=(method.schemes[0]._replace(objective=objective),)
+    )
+    found = found_in(Config(**SMALL), change)
+    assert (found.step, found.part, found.cause) == (0, "loss", "image_lr")
 
 
 @pytest.mark.slow

@@ -80,6 +80,36 @@ def test_crops_come_one_after_another():
     assert jnp.allclose(jnp.ptp(images, (2, 3)), 0, atol=1e-6)
 
 
+def test_crops_of_images_that_are_not_square():
+    """A ramp of 4x6, 10 row + column, factor 2: crop (i, j) has rows 2 i + r and columns 3 j + c.
+
+    Row a reads r = (a + 1/2) / 2 - 1/2, clamped to 0 and 1: 0, 1/4, 3/4, 1; column b reads c =
+    (b + 1/2) / 2 - 1/2, clamped to 0 and 2: 0, 1/4, 3/4, 5/4, 7/4, 2.  Bilinear is exact on a ramp.
+    """
+    ramp = 10.0 * jnp.arange(4)[:, None] + jnp.arange(6.0)[None]
+    found = multi_formation(2, jnp.array([0.5])).decode(ramp[None, None, :, :, None])
+    rows, columns = np.array([0, 0.25, 0.75, 1]), np.array([0, 0.25, 0.75, 1.25, 1.75, 2])
+    for number, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected = 10 * (2 * i + rows)[:, None] + (3 * j + columns)[None]
+        np.testing.assert_allclose(found[0, number, :, :, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_divide_is_filled_up():
+    """5x7 of zeros, factor 3: sides of 6 and 9, whose last pixels are the fill, 1/2.
+
+    Crops of 2x3 enlarged to 5x7: the last row of crops (2, j) and the last column of crops (i, 2)
+    show the fill, the others zeros.
+    """
+    found = multi_formation(3, jnp.array([0.5])).decode(jnp.zeros((1, 1, 5, 7, 1)))
+    assert found.shape == (1, 9, 5, 7, 1)
+    found = np.asarray(found)[0, :, :, :, 0].reshape(3, 3, 5, 7)
+    assert np.allclose(found[:2, :2], 0)
+    assert np.allclose(found[2, :, -1], 0.5)
+    assert np.allclose(found[:, 2, :, -1], 0.5)
+    assert np.allclose(found[2, :2, 0], 0)
+    assert np.allclose(found[:2, 2, :, 0], 0)
+
+
 def test_factor_one_is_the_pixels_and_clamping_is_by_channel():
     assert multi_formation(1, jnp.zeros(1)) is pixels
     project = clamped(pixels, jnp.array([0.0, -1.0]), jnp.array([1.0, 0.5])).project

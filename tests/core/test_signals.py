@@ -81,6 +81,20 @@ def test_padding_counts_nothing():
     assert jnp.all(pulled[2:] == 0)
 
 
+def test_microbatches_of_networks_that_zeros_make_infinite():
+    """Each image divided by its own deviation, which of an image of zeros is 0: 3 images by 2."""
+
+    def standardised(params, x, y):
+        centred = x - x.mean((1, 2, 3), keepdims=True)
+        return loss(params, centred / centred.std((1, 2, 3), keepdims=True), y)
+
+    x, y, v = X[0, :3], Y[0, :3], jax.tree.map(jnp.ones_like, PARAMS)
+    gradient = jax.grad(standardised)
+    assert_close(microbatched(gradient, 2)(PARAMS, x, y), gradient(PARAMS, x, y))
+    pull = lambda params, x, y, v: jax.vjp(lambda x: gradient(params, x, y), x)[1](v)[0]
+    assert_close(microbatched_pullback(pull, 2)(PARAMS, x, y, v), pull(PARAMS, x, y, v))
+
+
 def test_derivatives_of_the_pullback_are_those_of_reverse_mode(x64):
     """By parameters, images and cotangents: the written-out pullback, forward over reverse."""
     params, x = jax.tree.map(lambda t: t.astype(float), (PARAMS, X[0]))

@@ -32,6 +32,16 @@ def test_mosaics_are_golden(key, x64):
         np.testing.assert_allclose(found[:: case["ipc"]], file[f"{key}/out"], atol=1e-6)
 
 
+def test_a_mosaic_of_images_that_are_not_square():
+    """Four images of 4x6, image k being 100 k + 10 row + column: tiles of every second pixel."""
+    ramp = 10.0 * np.arange(4)[:, None] + np.arange(6)
+    images = np.stack([100 * k + ramp for k in range(4)])[None, ..., None]
+    found = np.asarray(mosaic(jnp.asarray(images), 2))[0, 0, :, :, 0]
+    tile = np.array([[0.0, 2, 4], [20, 22, 24]])
+    expected = np.block([[tile, 100 + tile], [200 + tile, 300 + tile]])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_mosaic_shows_distinct_images_of_its_class():
     """Image i of class c has pixels of value 40 c + i: 2 images of 2 x 2 tiles show 8 of 9."""
     pixels = np.arange(18) % 9 + 40 * (np.arange(18) // 9)

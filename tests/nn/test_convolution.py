@@ -137,11 +137,9 @@ def test_gradient_of_nested_vmaps():
 
 @pytest.mark.parametrize("shape", TILED)
 def test_these_shapes_are_tiled(shape):
-    """Else the cases above would test the direct sum twice."""
+    """Else the cases above would test the direct sum twice; they have two images or more."""
     h, w, i, o, kh, kw, (ph, pw) = SHAPES[shape]
-    assert winograd.saves(h + 2 * ph - 2, w + 2 * pw - 2)
-    assert (kh, kw) == (3, 3)
-    assert min(i, o) >= 16
+    assert _suits_winograd(2, (kh, kw, i, o), h + 2 * ph - 2, w + 2 * pw - 2)
 
 
 def test_when_tiles_save_half():
@@ -175,19 +173,21 @@ def test_tiles_round_little_in_float32():
         assert jnp.linalg.norm(ours - exact) < bound * jnp.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("stride", [2, 3])
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (9, 6)])
-@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (5, 2)])
-def test_strides_are_laxs(size, kernel, padding):
-    """Every second pixel, also of sides that blocks of 2x2 do not fill; value and gradients."""
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (4, 1), (5, 2)])
+def test_strides_are_laxs(size, kernel, padding, stride):
+    """Every second or third pixel, also of sides that blocks do not fill; value and gradients."""
     x, kernel, _ = inputs((*size, 3, 4, kernel, kernel, None))
 
     def lax_strided(x, kernel):
         pads = [(padding, padding)] * 2
         layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, kernel, (2, 2), pads, dimension_numbers=layout)
+        strides = (stride, stride)
+        return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
 
     def ours(x, kernel):
-        return conv2d(x, kernel, (padding, padding), stride=2)
+        return conv2d(x, kernel, (padding, padding), stride=stride)
 
     assert_same(ours(x, kernel), lax_strided(x, kernel))
     gradient = lambda f: jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))
@@ -200,3 +200,5 @@ def test_wrong_channels_and_too_large_kernels_are_refused():
         conv2d(x, jnp.zeros((3, 3, 2, 5)))
     with pytest.raises(ValueError, match="kernel of 7 does not fit"):
         conv2d(x, jnp.zeros((7, 7, 3, 5)), (1, 1))
+    with pytest.raises(ValueError, match="kernel of 7 does not fit in 4 pixels padded by 1"):
+        conv2d(x, jnp.zeros((7, 7, 3, 5)), (1, 1), stride=2)

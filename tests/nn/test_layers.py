@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax.nn.layers import group_norm, layer_norm, max_pool
+from gm_jax.nn.layers import GroupNorm, group_norm, instance_norm, layer_norm, max_pool
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -51,6 +51,34 @@ def test_higher_orders_and_forward_mode():
 def test_nan_is_not_hidden():
     x = jnp.array([[1.0, jnp.nan], [2.0, 3.0]])[None, :, :, None]
     assert jnp.isnan(max_pool(x)).all()
+
+
+@pytest.mark.parametrize("norm", [group_norm, instance_norm, layer_norm])
+def test_norms_of_constant_images_are_finite(norm):
+    """In single precision E[x^2] - E[x]^2 of a constant is a rounding, often below -1e-5.
+
+    The norm of such an image is its bias, 0, up to that rounding times 1 / sqrt(1e-5).
+    """
+
+    class Norm(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return norm(x, False)
+
+    shades = jnp.linspace(0.05, 40, 200, dtype=jnp.float32)[:, None, None, None]
+    x = jnp.broadcast_to(shades, (200, 6, 6, 4))
+    params = Norm().init(jax.random.key(0), x)
+    value = jax.jit(lambda x: Norm().apply(params, x))
+    gradient = lambda x: jax.grad(lambda x: jnp.sum(jnp.sin(value(x))))(x)
+    second = lambda x: jax.jvp(gradient, (x,), (x,))[1]
+    assert jnp.abs(value(x)).max() < 0.02
+    assert jnp.isfinite(jax.jit(gradient)(x)).all()
+    assert jnp.isfinite(jax.jit(second)(x)).all()
+
+
+def test_unequal_groups_of_channels_are_refused():
+    with pytest.raises(ValueError, match="4 channels do not make 3 equal groups"):
+        GroupNorm(3).init(jax.random.key(0), jnp.zeros((1, 2, 2, 4)))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Networks: what they offer besides logits."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from gm_jax.build import build_network, convnet_depth
 from gm_jax.config import Config
 from gm_jax.data.loading import load
-from gm_jax.nn.networks import from_functions
+from gm_jax.nn.layers import Dense
+from gm_jax.nn.networks import from_flax, from_functions
 
 
 def test_features_are_what_the_last_dense_layer_sees():
@@ -22,6 +24,18 @@ def test_features_are_what_the_last_dense_layer_sees():
         last = params[max(layer for layer in params if layer.startswith("Dense"))]
         logits = network.apply(params, stats, x)
         assert jnp.allclose(found @ last["kernel"] + last["bias"][None], logits, atol=1e-5)
+
+
+def test_features_of_a_layer_that_is_called_by_name():
+    class Linear(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return Dense(2)(x=x.reshape(len(x), -1))
+
+    network = from_flax(Linear(), (2, 2, 1))
+    x = jnp.arange(8.0).reshape(2, 2, 2, 1)
+    found = network.features(*network.init(jax.random.key(0)), x)
+    assert jnp.array_equal(found, x.reshape(2, 4))
 
 
 def test_a_network_without_dense_layers_has_no_features():

@@ -8,7 +8,7 @@ from gm_jax.nn.windows import window_spread, window_sum
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-WINDOWS = [(2, 2), (1, 3), (4, 6), (2, 6)]  # written out, the whole image, reduced
+WINDOWS = [(2, 2), (1, 3), (2, 6), (4, 6)]  # the last one is the whole image
 
 
 def reference(x, window):

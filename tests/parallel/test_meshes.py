@@ -208,6 +208,20 @@ def test_sums_and_means_over_classes_have_the_derivatives_of_the_whole(x64):
         np.testing.assert_allclose(found.reshape(4, 3), expected)
 
 
+def test_what_is_agreed_on_is_the_first_devices():
+    """Device i holds the number i + 1/2, i + 1, and whether i is 0."""
+
+    def numbers(i):
+        i = jnp.sum(i)
+        held = {"float": i + 0.5, "int": (i + 1).astype(jnp.int32), "bool": i == 0}
+        return spread.agreed(Spread(meshes.CLASSES), held)
+
+    found = of_devices(numbers, 4, PartitionSpec(meshes.CLASSES))(jnp.arange(4.0))
+    assert found["float"].tolist() == [0.5] * 4
+    assert found["int"].tolist() == [1] * 4
+    assert found["bool"].tolist() == [True] * 4
+
+
 @pytest.mark.slow
 def test_sets_exchange_nothing_and_classes_only_what_they_must(digits):
     """Collectives in the program's text: none over sets; over classes none in a derivative."""
@@ -264,6 +278,18 @@ def late(place, distance, inter_weight, synthetic, real):
     return info._replace(loss=jnp.where(place.iteration > 0, part, info.loss))
 
 
+def at_last(place, distance, inter_weight, synthetic, real):
+    """Right but in the last outer step."""
+    info = within(place, distance, inter_weight, synthetic, real)
+    part = jnp.sum(jax.vmap(distance)(synthetic, real))
+    return info._replace(loss=jnp.where(place.last, part, info.loss))
+
+
+def log_of_products(a, b):
+    """NaN where a product is negative: on one device as on many."""
+    return sum(jnp.log(jnp.vdot(p, q)) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
 def of_classes(key, data, images):
     """Real images of the classes at hand."""
     x, y = draw_classes(key, data, 2)
@@ -278,12 +304,14 @@ def test_variants_that_differ_from_device_to_device_are_refused(digits):
         check(with_objective(objective))
     real = lambda method: method._replace(inner_data=inner_data.real(20))
     check(lambda method: real(method)._replace(step_rule=step_rules.fixed(2)))
+    check(lambda method: method._replace(distance=log_of_products))
     check_spread(SMALL, digits, with_objective(plain_sum), Devices())
     mixed = (schemes.inter(16, 8),)
     for variant, part in (
         (with_objective(plain_sum), "objective"),
         (with_objective(centred), "objective"),
         (with_objective(late), "objective"),
+        (with_objective(at_last), "objective"),
         (lambda method: method._replace(inner_data=of_classes), "inner_data"),
         (lambda method: real(method)._replace(step_rule=step_rules.overfit(2)), "step_rule"),
         (lambda method: method._replace(schemes=mixed), "scheme"),

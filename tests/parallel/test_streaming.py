@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ def test_places_drawn_ahead_are_those_of_the_run(digits):
     """Of every set and step, in the order of their use, for one device and for two halves."""
     sets = start_sets(SMALL, digits)
     method_of = lambda swept: build_method(SMALL, digits, swept)
-    (order,) = ahead.orders(method_of, sets, digits.train, (1, 1))(1)
+    one, two = (np.array([jax.devices()[:n]]) for n in (1, 2))
+    (order,) = ahead.orders(method_of, sets, digits.train, one)(1)
     scheme = build_method(SMALL, digits).schemes[0]
     second, method = jnp.array(1), build_method(SMALL, digits)
     keys = [iteration.all_step_keys(method, key, second)[1] for key in sets.keys]
@@ -62,10 +64,21 @@ def test_places_drawn_ahead_are_those_of_the_run(digits):
         pixels = np.asarray(digits.train.images)[places.label, places.number]
         found = normalise(jnp.asarray(pixels), digits.train.mean, digits.train.std)
         np.testing.assert_array_equal(found, drawn)
-    halves = ahead.orders(method_of, sets, digits.train, (1, 2))(1)
+    halves = ahead.orders(method_of, sets, digits.train, two)(1)
     for whole, *parts in zip(order, *halves, strict=True):
         both = jax.tree.map(lambda *of: np.concatenate(of), *parts)
         jax.tree.map(np.testing.assert_array_equal, both, whole)
+
+
+def test_a_process_reads_ahead_for_its_own_devices_alone(digits):
+    """Two sets, two shares of the classes, on four devices, of which the second is another's."""
+    sets = start_sets(SMALL, digits)
+    method_of = lambda swept: build_method(SMALL, digits, swept)
+    mine, other = (types.SimpleNamespace(process_index=number) for number in (0, 1))
+    orders = lambda *rows: ahead.orders(method_of, sets, digits.train, np.array(rows))(0)
+    first, _, third, fourth = orders([mine, mine], [mine, mine])
+    found = orders([mine, other], [mine, mine])
+    jax.tree.map(np.testing.assert_array_equal, found, [first, third, fourth])
 
 
 @pytest.mark.slow

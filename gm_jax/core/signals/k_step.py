@@ -32,7 +32,7 @@ def k_step(k: int, lr: Rate) -> Signal:
         UserError: k is no integer, or less than 1.
     """
     if not isinstance(k, int) or k < 1:
-        raise UserError(f"k_step: k is {k}, must be an integer of 1 or more")
+        raise UserError(f"k_step: k is {k!r}, must be an integer of 1 or more")
 
     def of(model, params, x, y):
         return _changes(_gradients(model, x, y), params, k, lr)[0]
