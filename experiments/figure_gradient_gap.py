@@ -34,12 +34,13 @@ from experiments.sweep import (
     resolve,
 )
 from gm_jax.build import build_method
-from gm_jax.checks import Count
+from gm_jax.checks import Count, flag
 from gm_jax.core import training
 from gm_jax.core.distances import cosine_global, mse_global
 from gm_jax.core.iteration import group_signals
 from gm_jax.core.schemes import all_images
 from gm_jax.data.spread import class_mean
+from gm_jax.errors import UserError
 from gm_jax.storage import files
 
 NAME = "figure_gradient_gap"
@@ -112,6 +113,9 @@ def gap(synthetic: dict, real: dict) -> Gap:
 
 def make(scale: Settings, typed: str) -> None:
     """Runs the cells, observes networks, writes figure_gradient_gap.md, .csv and .png."""
+    for name in ("seeds", "count", "epochs"):
+        if getattr(scale, name) != getattr(Scale, name):
+            raise UserError(f"{flag(name)} has no meaning here: see --networks, --train-epochs")
     scale = resolve(scale, NAME)
     if scale.smoke:
         scale = dataclasses.replace(scale, train_epochs=3, networks=2)

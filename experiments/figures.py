@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from gm_jax.errors import require
 from gm_jax.storage.pictures import as_text
 
 
@@ -13,7 +14,7 @@ def bars(
     path: Path, title: str, labels: Sequence[str], means: Sequence[float], spreads: Sequence[float]
 ) -> None:
     """A bar for each label, accuracies in percent, with standard deviations."""
-    figure = Figure(figsize=(6, 0.6 + 0.3 * len(labels)), layout="constrained")
+    figure = _figure(6, 0.6 + 0.3 * len(labels))
     axes = figure.subplots()
     axes.barh(range(len(labels)), means, xerr=spreads, color="0.7", capsize=3)
     axes.set_yticks(range(len(labels)), [as_text(label) for label in labels])
@@ -36,7 +37,7 @@ def panels(
         y_labels: of each panel.
         series: by name, for each panel the values `[networks, x]`.
     """
-    figure = Figure(figsize=(4 * len(y_labels), 3), layout="constrained")
+    figure = _figure(4 * len(y_labels), 3)
     for number, (axes, y_label) in enumerate(zip(figure.subplots(1, len(y_labels)), y_labels)):
         for name, parts in series.items():
             values = parts[number]
@@ -56,7 +57,7 @@ def lines(
     series: Mapping[str, Sequence[tuple[float, float, float]]],
 ) -> None:
     """A line for each name through its points `(x, mean, standard deviation)`."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = _figure(6, 4)
     axes = figure.subplots()
     for name, points in series.items():
         x, mean, spread = zip(*sorted(points))
@@ -72,7 +73,7 @@ def log_lines(
     panels: Sequence[tuple[str, str, Mapping[str, Sequence[tuple[float, float]]]]],
 ) -> None:
     """Panels side by side on logarithmic axes: `(x label, y label, points (x, y) by name)` each."""
-    figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
+    figure = _figure(4.5 * len(panels), 3.5)
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (x_label, y_label, series) in zip(places, panels):
         for name, points in series.items():
@@ -81,3 +82,9 @@ def log_lines(
         axes.set_ylabel(y_label)
         axes.legend()
     figure.savefig(path, dpi=150, format="png")
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure of a size in inches."""
+    figure: Any = require("matplotlib.figure", "pictures")
+    return figure.Figure(figsize=(width, height), layout="constrained")

@@ -109,6 +109,8 @@ def jobs(table: str, arguments: tuple[str, ...]) -> list[Job]:
 
 def work(arguments: tuple[str, ...], settings: Settings, _: str) -> None:
     """Submits the jobs, and says how to go on."""
+    if settings.partition is not None and settings.cluster == "local":
+        raise UserError("--partition has no meaning with --cluster local")
     submitit, found = require("submitit", "slurm"), jobs(settings.table, arguments)
     try:
         executor = submitit.AutoExecutor(folder=settings.logs, cluster=settings.cluster)
@@ -125,8 +127,14 @@ def work(arguments: tuple[str, ...], settings: Settings, _: str) -> None:
     # a job may start in another folder than this one
     paths = [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    submitted = executor.submit_array(found) if settings.cluster == "slurm" else None
-    submitted = submitted or [executor.submit(job) for job in found]
+    try:
+        if settings.cluster == "slurm":
+            submitted = executor.submit_array(found)
+        else:
+            submitted = [executor.submit(job) for job in found]
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"the jobs cannot be submitted: {said}") from error
     for job, cell in zip(submitted, found):
         print(f"{job.job_id}: cell {cell.cell}")
     if settings.cluster == "local":

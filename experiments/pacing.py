@@ -25,7 +25,9 @@ def seconds_per_iteration(cell: Cell) -> float:
     """Of one set: the faster of two iterations after the first, of at most ten outer steps each.
 
     Longer iterations are scaled from ten steps, between which the network trains nine times: it is
-    up to a tenth of that training too little.
+    up to a tenth of that training too little.  Where a step rule decides how long it trains,
+    iterations differ, and the faster of two is less than their mean: such a row gets more of them
+    than take its minutes.
     """
     steps = outer_steps(cell.config)
     few = min(steps, 10)
@@ -53,22 +55,37 @@ def measured(cells: Sequence[Cell], scale: Scale) -> dict[str, float]:
     path = scale.folder / "seconds.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_suffix(".lock")):  # jobs of one table measure once
-        held = _measured(cells, path)
-    return {cell.name: held[cell.name]["seconds"] for cell in cells}
+        return _measured(cells, path)
 
 
-def _measured(cells: Iterable[Cell], path: Path) -> dict[str, Any]:
-    held = files.read_json(path) if path.exists() else {}
-    try:
-        _ = [(float(of["seconds"]), of["settings"]) for of in held.values()]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: delete it") from error
+def _measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
+    held, found = _held(path), {}
     for cell in cells:
         alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
         variant = None if cell.variant is None else describe_named(cell.variant)._asdict()
         settings = json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": variant}))
-        if cell.name not in held or held[cell.name]["settings"] != settings:
-            held[cell.name] = {"seconds": seconds_per_iteration(cell), "settings": settings}
-            say(f"{cell.name}: {held[cell.name]['seconds']:.2f} s an iteration")
+        of_name = held.setdefault(cell.name, [])
+        if (seconds := _of_settings(of_name, settings)) is None:
+            seconds = seconds_per_iteration(cell)
+            of_name.append({"seconds": seconds, "settings": settings})
+            say(f"{cell.name}: {seconds:.2f} s an iteration")
             files.write_json(path, held)
-    return held
+        found[cell.name] = seconds
+    return found
+
+
+def _held(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """What was measured before: by name, seconds with one settings or more."""
+    held = files.read_json(path) if path.exists() else {}
+    try:
+        return {
+            name: [{"seconds": float(of["seconds"]), "settings": of["settings"]} for of in of_name]
+            for name, of_name in held.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: delete it") from error
+
+
+def _of_settings(of_name: list[dict[str, Any]], settings: dict[str, Any]) -> float | None:
+    """The seconds that were measured with these settings; other ones of the name are kept."""
+    return next((one["seconds"] for one in of_name if one["settings"] == settings), None)

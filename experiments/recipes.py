@@ -27,7 +27,7 @@ from gm_jax.errors import UserError
 from gm_jax.recipes import RecipeName, recipe
 from gm_jax.storage import files
 
-NAME = "recipes"
+NAME, ABLATION = "recipes", "recipes_ablation"
 
 PARTS: dict[str, dict[str, Any]] = {
     "best": {},
@@ -83,8 +83,9 @@ def cells(scale: Settings, seconds: dict[str, float]) -> list[Cell]:
 
 
 def make(scale: Settings, typed: str) -> None:
-    """Runs the cells, writes recipes.md, .csv, .png, and recipes-minutes.png."""
-    scale = resolve(scale, NAME)
+    """Runs the cells, writes NAME.md, .csv, .png, .html, and NAME-minutes.png."""
+    name_of_table = ABLATION if scale.ablate else NAME
+    scale = resolve(scale, name_of_table)
     for name in ("iterations", "batch_real") if not scale.smoke else ():
         if getattr(scale, name) != getattr(Settings, name):
             raise UserError(f"{flag(name)} is the recipe's own: see --minutes")
@@ -101,8 +102,8 @@ def make(scale: Settings, typed: str) -> None:
     tables = [accuracy_table("recipe", found, column_of)]
     tables += difference_tables(base, found, column_of)
     cells_are = "each recipe with its own settings, as many iterations as take these minutes"
-    save(Page(NAME, title, typed, cells_are), tables, found, scale)
-    with files.atomic(scale.folder / f"{NAME}-minutes.png") as draft:
+    save(Page(name_of_table, title, typed, cells_are), tables, found, scale)
+    with files.atomic(scale.folder / f"{name_of_table}-minutes.png") as draft:
         lines(draft, "minutes for a set", "test accuracy, %", _series(found, seconds))
 
 

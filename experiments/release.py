@@ -23,6 +23,9 @@ from gm_jax.errors import UserError
 from gm_jax.report.run import command_of
 from gm_jax.storage import files, pictures, reading
 
+FACTS = ("images", "method", "accuracy", "random_real", "networks", "iterations", "minutes")
+"""What the list of all says of each, beside its file, command and digest."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -38,6 +41,8 @@ def make(settings: Settings, typed: str) -> None:
     """Writes the files of each run, then the list of all."""
     named = [_named(word) for word in settings.runs]
     about = [_about(name, run) for name, run in named]
+    names = {path.stem for path in settings.out.glob("[!.]*.npz")} - {of["file"] for of in about}
+    others = [_released(settings.out / f"{name}.json") for name in names]
     settings.out.mkdir(parents=True, exist_ok=True)
     for (_, run), facts in zip(named, about):
         path = settings.out / f"{facts['file']}.npz"
@@ -46,10 +51,17 @@ def make(settings: Settings, typed: str) -> None:
         pictures.save_grid(path.with_suffix(".png"), reading.load_condensed(run))
         files.write_json(path.with_suffix(".json"), facts)
         print(path)
-    there = sorted(settings.out.glob("[!.]*.npz"))
-    text = _readme([files.read_json(path.with_suffix(".json")) for path in there])
+    text = _readme(sorted([*others, *about], key=lambda of: of["file"]), settings.out)
     with files.atomic(settings.out / "README.md") as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def _released(path: Path) -> dict[str, Any]:
+    """What was said of a set that was released before."""
+    held = files.read_json(path)
+    if not isinstance(held, dict) or not {*FACTS, "file", "command", "sha256"} <= set(held):
+        raise UserError(f"{path} is not of a released set: name another --out")
+    return held
 
 
 def _named(word: str) -> tuple[str, Path]:
@@ -85,13 +97,11 @@ def _about(name: str, run: Path) -> dict[str, Any]:
     }
 
 
-def _readme(released: Sequence[dict[str, Any]]) -> str:
+def _readme(released: Sequence[dict[str, Any]], out: Path) -> str:
     head = ["file", "images", "method", "test accuracy, %", "random real images, %"]
     head += ["networks", "iterations", "minutes"]
     rows = [
-        [f"[{of['file']}.npz]({of['file']}.npz)"]
-        + [str(of[name]) for name in ("images", "method", "accuracy", "random_real")]
-        + [str(of[name]) for name in ("networks", "iterations", "minutes")]
+        [f"[{of['file']}.npz]({of['file']}.npz)"] + [str(of[name]) for name in FACTS]
         for of in released
     ]
     each = "\n\n".join(
@@ -99,7 +109,7 @@ def _readme(released: Sequence[dict[str, Any]]) -> str:
         f"    {of['command']}\n\nSHA-256 `{of['sha256']}`."
         for of in released
     )
-    first = released[0]["file"]
+    first = out / f"{released[0]['file']}.npz"
     return f"""\
 # Condensed sets
 
@@ -113,15 +123,16 @@ that may have had other work.
 ```python
 import gm_jax
 
-condensed = gm_jax.load_condensed("docs/results/sets/{first}.npz")
+condensed = gm_jax.load_condensed("{first}")
 condensed.images, condensed.labels  # normalised; pixel = image * std + mean
 ```
 
 ```
-gm-jax evaluate docs/results/sets/{first}.npz --count 5 --epochs 300
+gm-jax evaluate {first} --count 5 --epochs 300
 ```
 
-The real images are loaded for the test: `mnist5k` needs the extra `samples`, Fashion-MNIST `tfds`.
+The real images are loaded for the test: `mnist5k` and `digits` need the extra `samples`, the sets
+of TensorFlow Datasets `tfds`.
 
 {each}
 """

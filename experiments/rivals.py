@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.sweep import Found, Scale, config, load_once
+from experiments.sweep import Found, Scale, config, file_name, load_once
 from gm_jax.build import build_network
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, check
@@ -47,7 +47,7 @@ def rival(kind: str, scale: Scale, column: str, full_epochs: int) -> Found:
     settings = config(scale)
     check(settings)
     name = scale.dataset if kind == FULL else column
-    path = scale.folder / "cells" / f"{kind} {name}.json".replace(" ", "_")
+    path = scale.folder / "cells" / file_name(f"{kind} {name}.json")
     asked = {"kind": kind, "dataset": scale.dataset, "count": scale.count, "smoke": scale.smoke}
     asked |= {"epochs": full_epochs} if kind == FULL else {"epochs": scale.epochs}
     asked |= {} if kind == FULL else {"ipc": scale.ipc, "seeds": scale.seeds}

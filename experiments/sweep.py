@@ -22,8 +22,17 @@ from gm_jax.cli.commands import Condense, Evaluate
 from gm_jax.cli.condense import condense
 from gm_jax.cli.evaluate import evaluate
 from gm_jax.cli.terminal import say
-from gm_jax.condensed import DivergedError
-from gm_jax.config import Config, Evaluation, check, list_sets, swept_names, with_network
+from gm_jax.condensed import Condensed, DivergedError
+from gm_jax.config import (
+    Config,
+    Evaluation,
+    check,
+    list_sets,
+    several_values,
+    swept_names,
+    swept_text,
+    with_network,
+)
 from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
@@ -62,7 +71,8 @@ class Scale:
     are done, the same command without --cell makes the table."""
     smoke: bool = False
     """Check that the script runs, in a minute or two: sets --dataset digits --iterations 2
-    --batch-real 8 --seeds 1 --count 1 --epochs 2 and small networks. The numbers mean nothing."""
+    --batch-real 8 --seeds 1 --count 1 --epochs 2 and small networks, and what else a table has to
+    the least. The numbers mean nothing."""
 
     @property
     def folder(self) -> Path:
@@ -113,7 +123,7 @@ class Found(NamedTuple):
         seconds: of all iterations of the condensation, compilation included.
         inner_epochs: in an iteration, summed over outer steps; mean over iterations and sets.
         variant: the change of the method, `module:function`.
-        tested: the protocol's name, and the seed, of the evaluation; `None` where there is none.
+        tested: how the evaluation was, and on which images; `None` where there is none.
     """
 
     row: str
@@ -125,7 +135,7 @@ class Found(NamedTuple):
     seconds: float
     inner_epochs: float
     variant: str | None = None
-    tested: tuple[str, int] | None = None
+    tested: tuple[str, ...] | None = None
 
     @property
     def summary(self) -> Summary:
@@ -243,8 +253,12 @@ def first_images(cell: Cell, scale: Scale) -> jax.Array:
 
 def cell_folder(cell: Cell, scale: Scale) -> Path:
     """The cell's run folder."""
-    name = f"{cell.row} {cell.column}".strip()
-    return scale.folder / "cells" / "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
+    return scale.folder / "cells" / file_name(f"{cell.row} {cell.column}".strip())
+
+
+def file_name(text: str) -> str:
+    """A name for a file: letters, digits and `+-.` stay, others become `_`."""
+    return "".join(c if c.isalnum() or c in "+-." else "_" for c in text)
 
 
 @functools.cache
@@ -305,16 +319,15 @@ def read_run(folder: Path) -> list[Found]:
     Raises:
         UserError: it is no such run.
     """
-    condensed = reading.load_condensed(folder)
+    condensed, about = reading.load_condensed(folder), reading.read_about(folder)
     own, results = condensed.config.network, reading.read_results(folder)
     if not condensed.finished:
         return _read(folder, (own,))
     if not results:
         raise UserError(f"{folder} is not evaluated: run gm-jax evaluate {folder}")
-    try:
-        found = _read(folder, [name for name in results if name != "ran"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder}: metrics.jsonl or evaluation.json is another run's") from error
+    if _images(results["ran"].get("data", about["data"])) != _images(about["data"]):
+        raise UserError(f"{folder} was evaluated on other data than its own: evaluate it again")
+    found = _read(folder, [name for name in results if name != "ran"])
     return [
         one if one.network == own else one._replace(row=f"{one.row}, {one.network}")
         for one in found
@@ -322,37 +335,55 @@ def read_run(folder: Path) -> list[Found]:
 
 
 def _read(folder: Path, networks: Sequence[str]) -> list[Found]:
+    """A result for each network and swept value; `UserError` where the files do not belong."""
     condensed = reading.load_condensed(folder)
     results = reading.read_results(folder) if condensed.finished else {}
     metrics = reading.read_metrics(folder)
-    by_values: dict[str, list[dict[str, Any]]] = {
-        _values(condensed.config, of_set.swept._asdict()): []
-        for of_set in list_sets(condensed.config)
-    }
+    try:
+        return _results(folder, condensed, metrics, results, networks)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}: metrics.jsonl or evaluation.json is another run's") from error
+
+
+def _results(
+    folder: Path,
+    condensed: Condensed,
+    metrics: list[dict[str, Any]],
+    results: dict[str, Any],
+    networks: Sequence[str],
+) -> list[Found]:
+    config = condensed.config
+    of_sets = [swept_text(several_values(config, one.swept)) for one in list_sets(config)]
+    lines: dict[str, list[dict[str, Any]]] = {values: [] for values in of_sets}
     for line in metrics:
-        by_values[_values(condensed.config, line)].append(line)
-    name = None if condensed.variant is None else condensed.variant.name
-    found, ran = [], results.get("ran", {})
-    for network, (values, lines) in itertools.product(networks, by_values.items()):
-        result = results.get(network, {})
-        accuracies = np.array(result.get(f"condensed{values}", {}).get("accuracies", []))
+        lines[swept_text({name: line[name] for name in swept_names(config)})].append(line)
+    finished = {of_sets[number] for number in condensed.finished}
+    found = []
+    for network, (values, rows) in itertools.product(networks, lines.items()):
+        held = results[network][f"condensed{values}"]["accuracies"] if values in finished else []
         found.append(
             Found(
                 row=f"{folder}{values}",
                 column="",
                 network=network,
-                accuracies=accuracies if accuracies.size else np.empty((0, 0)),
-                config=condensed.config,
-                epochs=result["protocol"]["epochs"] if result else 0,
-                seconds=lines[-1]["seconds"] if lines else 0.0,
-                inner_epochs=float(np.mean([sum(line["inner_epochs"]) for line in lines] or [0])),
-                variant=name,
-                tested=(ran.get("protocol", "paper"), ran.get("seed", 0)) if results else None,
+                accuracies=np.array(held) if held else np.empty((0, 0)),
+                config=config,
+                epochs=results[network]["protocol"]["epochs"] if results else 0,
+                seconds=rows[-1]["seconds"] if rows else 0.0,
+                inner_epochs=float(np.mean([sum(row["inner_epochs"]) for row in rows] or [0])),
+                variant=None if condensed.variant is None else condensed.variant.name,
+                tested=_tested(results["ran"]) if results else None,
             )
         )
     return found
 
 
-def _values(config: Config, values: dict[str, Any]) -> str:
-    """The values of swept settings, as evaluation.json has them after `condensed`."""
-    return "".join(f", {name} {values[name]:g}" for name in swept_names(config))
+def _tested(ran: dict[str, Any]) -> tuple[str, ...]:
+    """How, with which seed, and on which images an evaluation was."""
+    how = ran.get("protocol", "paper"), str(ran.get("seed", 0))
+    return *how, *_images(ran.get("data", {}))
+
+
+def _images(data: dict[str, str]) -> tuple[str, str]:
+    """The digests of training and test images; gm_jax 0.1 did not note them."""
+    return data.get("train", ""), data.get("test", "")

@@ -36,7 +36,7 @@ from gm_jax.config import Config, Devices, check
 from gm_jax.core import loop
 from gm_jax.data.images import ClassImages, Dataset
 from gm_jax.errors import UserError
-from gm_jax.fit import check_network_fits
+from gm_jax.fit import check_fits
 from gm_jax.nn.platforms import PLATFORMS
 from gm_jax.parallel import meshes
 
@@ -117,13 +117,15 @@ def abstract_set(settings: Settings) -> Dataset:
 
 def compile_for(settings: Settings) -> tuple[Mesh, jax.stages.Compiled]:
     """One iteration, compiled for the slice."""
+    if settings.sets is not None and settings.config.seeds != Config.seeds:
+        raise UserError("--sets and --seeds: choose one")
     seeds = settings.sets or settings.config.seeds
     config = on_tpu(dataclasses.replace(settings.config, seeds=seeds))
     check(config)
     if settings.config.dataset != Config.dataset:
         raise UserError("--dataset has no meaning here: see --dataset-shape, --classes, --images")
     dataset, devices = abstract_set(settings), slice_devices(settings.topology)
-    check_network_fits(config, dataset)
+    check_fits(config, dataset)
     shared = Devices(len(devices), class_devices=settings.class_devices)
     of_sets = device_groups(config, dataset, shared, devices)
     mesh = meshes.make_mesh(devices[: of_sets * settings.class_devices], settings.class_devices)

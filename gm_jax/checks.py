@@ -99,7 +99,9 @@ def _check_several(name: str, values: Any, annotation: Any) -> None:
         raise UserError(f"{name} {values!r}: must be a tuple of values, such as (1, 2)")
     for value in values:
         _check_value(name, value, annotation)
-    if len({f"{v:g}" if isinstance(v, float) else v for v in values}) < len(values):
+    annotated = typing.get_origin(annotation) is Annotated
+    kind = typing.get_args(annotation)[0] if annotated else annotation
+    if len({f"{value:g}" if kind is float else value for value in values}) < len(values):
         said = "a value is given twice (six digits count)"
         raise UserError(f"{name} {' '.join(map(str, values))}: {said}")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from gm_jax import checks
@@ -315,6 +316,16 @@ def swept_names(config: Config) -> list[str]:
 def several_values(config: Config, swept: Swept) -> dict[str, float]:
     """Those of a set's numbers that have several values in this run, by name."""
     return {name: getattr(swept, name) for name in swept_names(config)}
+
+
+def swept_text(values: Mapping[str, float]) -> str:
+    """What results of sets with these values of swept settings are called, after their kind.
+
+    Examples:
+        >>> f"condensed{swept_text({'image_lr': 0.1})}"
+        'condensed, image_lr 0.1'
+    """
+    return "".join(f", {name} {value:g}" for name, value in values.items())
 
 
 def outer_steps(config: Config) -> int:

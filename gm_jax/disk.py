@@ -48,6 +48,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} is the current folder: name another one")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: name another")
+    missing = [parent for parent in folder.parents if not parent.exists()]
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
     shutil.rmtree(draft, ignore_errors=True)  # a killed process of this number left it
     draft.mkdir(parents=True)
@@ -62,6 +63,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
         flush(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it holds the folder
+                parent.rmdir()
 
 
 def _left_behind(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class StoppedError(Exception):
         self.signal = signal
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """What an exception says first, and the line of a user's own file that it came from.
 
     Of a traceback, the last line outside of this package, of installed ones, and of Python's own.
@@ -33,7 +34,8 @@ def in_one_line(error: Exception) -> str:
     said = str(error).strip().partition("\n")[0]
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     installed = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    others = (str(Path(__file__).parent), "<frozen ", *installed)
+    folders = (str(Path(__file__).parent), *filter(None, installed))
+    others = ("<frozen ", *(f"{folder}{os.sep}" for folder in folders))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(others):
             return f"{text} ({frame.filename}, line {frame.lineno})"

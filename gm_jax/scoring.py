@@ -13,7 +13,14 @@ from jaxtyping import Array, Float, Key
 from gm_jax import checks
 from gm_jax.build import at_a_time, build_method, build_network, build_protocol
 from gm_jax.condensed import Condensed
-from gm_jax.config import Config, Evaluation, list_sets, several_values, with_network
+from gm_jax.config import (
+    Config,
+    Evaluation,
+    list_sets,
+    several_values,
+    swept_text,
+    with_network,
+)
 from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
 from gm_jax.errors import UserError, of_variant
@@ -314,8 +321,7 @@ def _kinds(condensed: Condensed, random_sets: int) -> dict[str, list[int]]:
     all_sets = list_sets(condensed.config)
     for at, number in enumerate(condensed.finished):
         values = several_values(condensed.config, all_sets[number].swept)
-        suffix = "".join(f", {name} {value:g}" for name, value in values.items())
-        kinds.setdefault(f"condensed{suffix}", []).append(at)
+        kinds.setdefault(f"condensed{swept_text(values)}", []).append(at)
     if random_sets:
         finished = len(condensed.finished)
         kinds[RANDOM_REAL] = list(range(finished, finished + random_sets))

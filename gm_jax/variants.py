@@ -72,7 +72,7 @@ def _module(name: str) -> ModuleType:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module)
-    except Exception as error:  # whatever a user's file raises
+    except (Exception, SystemExit) as error:  # whatever a user's file raises
         reason = in_one_line(error)
         raise UserError(f"--variant {name}: {module} cannot be imported: {reason}") from error
 

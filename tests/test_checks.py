@@ -57,6 +57,7 @@ BAD = [
     ({"start": ["noise"]}, ["--start ['noise']", "noise, real"]),
     ({"rates": (0.1, 2.0)}, ["--rates 2.0", "below 1"]),
     ({"rates": (0.1, 0.1)}, ["--rates 0.1 0.1", "twice"]),
+    ({"rates": (0, 0.0)}, ["--rates 0 0.0", "twice"]),
     ({"rates": (0.1234567, 0.1234568)}, ["--rates 0.1234567 0.1234568", "twice (six digits"]),
     ({"rates": 0.1}, ["--rates 0.1", "tuple"]),
     ({"name": 3}, ["--name 3", "type"]),

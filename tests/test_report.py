@@ -13,12 +13,13 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
-from gm_jax import Condensed, Config, load_condensed
+from gm_jax import Condensed, Config, load_condensed, recipe
 from gm_jax.data.archives import read_npz
 from gm_jax.data.images import denormalise
 from gm_jax.report import pictures, run
 from gm_jax.report.images import list_images
 from gm_jax.storage import reading, snapshots
+from gm_jax.variants import VariantRecord
 
 RUN = ("condense", *SMALL, "--factor", "2", "--image-lr", "0.1", "0.2")
 """Four sets, of two seeds and two learning rates, of learned images that stand for four."""
@@ -92,6 +93,55 @@ def test_the_report_says_what_the_files_hold(finished):
     assert ("--ipc", "2", "10") in found.settings
     assert ("--scheme", "multi-level", "") in found.settings
     assert found.more_sets == ""
+
+
+def test_the_facts_are_those_of_the_files(copy):
+    """Of 4 sets, two seeds with two rates each; 90 s are 1.5 minutes."""
+    rows = reading.read_metrics(copy)
+    text = "".join(json.dumps(row | {"seconds": 90.0}) + "\n" for row in rows)
+    (copy / "metrics.jsonl").write_text(text)
+    results = json.loads((copy / "evaluation.json").read_text())
+    scores = {"hlr": 0.1, "ior": 0.2, "lrs": 0.3, "ars": 0.4}
+    results["convnet"]["condensed, image_lr 0.1"] |= {"mean": 81.25, "std": 1.5, "scores": scores}
+    (copy / "evaluation.json").write_text(json.dumps(results))
+    about = json.loads((copy / "config.json").read_text())
+    ran = {name: about[name] for name in ("versions", "platform", "commit")}
+    ran["platform"] = ran["platform"] | {"device": "another"}
+    about["continued"] = [{"iteration": 2} | ran]
+    (copy / "config.json").write_text(json.dumps(about))
+    found = run.gather(copy)
+    count, device = sum(about["data"]["counts"]), about["platform"]["device"]
+    assert found.facts[:3] == [
+        f"20 learned images stand for {count:,} real ones of 10 classes.",
+        "Condensed by the paper's method, with other settings: 3 iterations, 4 sets.",
+        f"The iterations took 1.5 minutes on {device} and another, compilation included.",
+    ]
+    told = "A fresh convnet trained on condensed images (image_lr 0.1) reaches 81.2 ± 1.5 %."
+    assert told in found.facts
+    assert found.scores == [
+        ("convnet, condensed, image_lr 0.1", "HLR 0.100, IOR 0.200, LRS 0.300, ARS 0.400")
+    ]
+    resumed = dict(found.provenance)["resumed at iteration 2 with"]
+    assert json.loads(resumed)["device"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "variant", "words"),
+    [
+        (None, {"distance": "cosine+l2"}, None, "the paper's method, with other settings"),
+        ("dc", {}, None, "the recipe dc"),
+        ("dc", {"iterations": 3, "seeds": 2, "microbatch": 8}, None, "the recipe dc"),
+        ("dc", {"outer_steps": 3}, None, "the recipe dc, with other settings"),
+        ("of later", {}, None, "the recipe of later"),
+        ("dc", {}, "my:own", "the variant my:own of the recipe dc"),
+    ],
+)
+def test_the_method_is_named(copy, name, changes, variant, words):
+    """The settings are those of dc, but for the changes."""
+    condensed, about = load_condensed(copy), reading.read_about(copy) | {"recipe": name}
+    config = dataclasses.replace(recipe("dc", "digits", 2), **changes)
+    record = None if variant is None else VariantRecord(variant, None)
+    assert run._method(condensed._replace(config=config, variant=record), about) == words
 
 
 @pytest.mark.slow
@@ -242,15 +292,19 @@ addEventListener("load", () => {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["1200,900", "390,844"])
+@pytest.mark.parametrize("size", ["1200,900", "500,844"])
 def test_a_browser_shows_all_of_it(finished, tmp_path, size):
-    """In a headless Chromium, as wide as a desk's and a phone's: no error, no image missing."""
+    """In a headless Chromium, as wide as a desk's and about a phone's: no error, no image missing.
+
+    Nothing is wider than the window, though the data set's name is.
+    """
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     page = tmp_path / "report.html"
     assert gm_jax("report", finished, "--out", page)[0] == 0
-    page.write_text(page.read_text().replace("</body>", CHECK + "</body>"))
+    text = page.read_text().replace("digits in 2 images", f"{'a_long_name_' * 20} in 2 images")
+    page.write_text(text.replace("</body>", CHECK + "</body>"))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += [f"--window-size={size}", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     done = subprocess.run(

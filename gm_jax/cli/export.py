@@ -11,7 +11,7 @@ from gm_jax.cli.terminal import say
 from gm_jax.condensed import Condensed
 from gm_jax.data.images import denormalise
 from gm_jax.disk import new_folder
-from gm_jax.errors import UserError
+from gm_jax.errors import UserError, require
 from gm_jax.storage import files, locking, pictures, pt_file, reading
 
 
@@ -61,6 +61,7 @@ def _export_pt(command: Export, condensed: Condensed) -> None:
     out = command.out
     if out.exists():
         raise UserError(f"--out {out} exists: name another file")
+    require("torch", "torch")
     found = accuracies(reading.read_results(command.run))
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic(out) as draft:

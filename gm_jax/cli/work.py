@@ -30,6 +30,10 @@ WORK: dict[type, Callable[[Any], None]] = {
 }
 
 
+SMALLER = {Condense: "smaller sizes or --microbatch", Evaluate: "a smaller --chunk"}
+"""What needs less memory, by command."""
+
+
 def run(command: Any, arguments: Sequence[str]) -> int:
     """Does the work of a command; returns the exit status.
 
@@ -50,7 +54,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
         return end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if is_out_of_memory(error):
-            return end("out of memory: try smaller sizes or --microbatch", 2)
+            return end(f"out of memory: try {SMALLER.get(type(command), 'smaller sizes')}", 2)
         if not hosts.is_lost(error):
             raise
         end(f"another process ended or cannot be reached: add --resume, in all ({error})", 1)

@@ -14,6 +14,7 @@ from command_line import SMALL, assert_refused, gm_jax
 from PIL import Image
 
 from gm_jax.cli import main as cli
+from gm_jax.cli import work as work_of_commands
 from gm_jax.cli.export import folder_names
 from gm_jax.config import Config, with_network
 from gm_jax.core.parametrisation import multi_formation
@@ -325,6 +326,31 @@ def test_results_of_a_file_that_cannot_be_written_are_noticed_before_training(fi
     (tmp_path / "a.npz.evaluation.json").mkdir()
     refused = gm_jax("evaluate", tmp_path / "a.npz", "--count", 1000000)
     assert_refused(refused, "a.npz.evaluation.json is a folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["condense", "--out", "run"], "smaller sizes or --microbatch"),
+        (["evaluate", "run"], "a smaller --chunk"),
+        (["show", "run"], "smaller sizes"),
+    ],
+)
+def test_out_of_memory_is_one_line_that_says_what_takes_less(words, advice, monkeypatch):
+    def work(parsed):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(work_of_commands, "WORK", dict.fromkeys(work_of_commands.WORK, work))
+    assert_refused(gm_jax(*words), f"out of memory: try {advice}")
+
+
+def test_an_export_that_is_refused_leaves_no_folders(finished, tmp_path):
+    """`digits` has no name that DC-Bench knows."""
+    out = tmp_path / "a" / "b" / "c"
+    assert_refused(gm_jax("export", finished, "--to", "dc-bench", "--out", out), "digits")
+    assert not (tmp_path / "a").exists()
+    assert gm_jax("export", finished, "--out", out)[0] == 0
+    assert (out / "images.npz").exists()
 
 
 def test_an_export_through_a_link_fills_what_it_names(finished, tmp_path):

@@ -113,11 +113,13 @@ def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
         ("my_research:nothing", ["my_research:nothing", "with_manhattan"]),
         ("missing:with_manhattan", ["missing", "cannot be imported"]),
         ("broken:f", ["broken", "ZeroDivisionError"]),
+        ("script:f", ["script", "SystemExit"]),
         ("time:nothing", ["no such function in time"]),  # which has no file
     ],
 )
 def test_a_variant_that_is_none_is_one_line(folder, name, words):
     (folder / "broken.py").write_text("1 / 0")
+    (folder / "script.py").write_text("import sys; sys.exit(0)")
     status, out, err = gm_jax(folder, "condense", "--variant", name, "--out", "run")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert all(word in err for word in words), err

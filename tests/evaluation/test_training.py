@@ -6,9 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+from gm_jax.build import build_protocol
+from gm_jax.config import Config
 from gm_jax.core.cutmix import then_cutmix
 from gm_jax.core.training import EpochKeys, epoch, sgd_step, start
 from gm_jax.data.images import Batch
+from gm_jax.data.loading import load
 from gm_jax.evaluation.mnist_augment import _resample, crop_scale_rotate
 from gm_jax.evaluation.protocol import (
     LabelledSets,
@@ -162,6 +165,45 @@ def test_the_learning_rate_falls_after_an_epoch_at_the_earliest():
     """Half of 3 epochs is 1; of a single epoch the rate stays what it is."""
     assert Protocol(epochs=3).drops_after() == {1: 0.1}
     assert Protocol(epochs=1).drops_after() == {1: 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "epochs", "batch", "factors"),
+    [
+        ("paper", "digits", 1000, 256, {500: 0.1}),
+        ("paper", "fashion_mnist", 300, 256, {150: 0.1}),
+        ("dsa", "fashion_mnist", 1000, 256, {500: 0.1}),
+        ("ddranking", "digits", 1000, 256, {500: 0.1}),
+        ("idc", "fashion_mnist", 1000, 64, {666: 0.2, 833: 0.2}),
+    ],
+)
+def test_protocols_are_as_published(name, dataset, epochs, batch, factors):
+    """SGD, learning rate 0.01, momentum 0.9, weight decay 5e-4; as images are in one alone."""
+    digits = load("digits")
+    data = digits._replace(name=dataset, handwritten_digits=dataset == "digits")
+    found = build_protocol(name, Config(dataset=dataset), data)
+    assert (found.epochs, found.batch) == (epochs, batch)
+    assert (found.learning_rate, found.momentum, found.weight_decay) == (0.01, 0.9, 5e-4)
+    assert found.drops_after() == pytest.approx(factors)
+    assert (found.augment is None) == (name == "paper" and dataset == "fashion_mnist")
+
+
+def test_ddranking_flips_what_dsa_does_not():
+    """One of six operations, of digits too, where DSA's strategy has no flip: one image in twelve.
+
+    Of 400 draws 33 show exactly the mirror image; none by `dsa`.
+    """
+    digits = load("digits")
+    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 1))
+
+    def mirrored(name):
+        augment = build_protocol(name, Config(dataset="digits"), digits).augment
+        keys = jax.random.split(jax.random.key(1), 400)
+        found = jax.lax.map(lambda key: augment(key, Batch(x, jnp.zeros(1, int))).x, keys)
+        return int((found == x[None, :, :, ::-1]).all((1, 2, 3, 4)).sum())
+
+    assert mirrored("dsa") == 0
+    assert 10 < mirrored("ddranking") < 60
 
 
 def test_an_evaluation_draws_with_other_keys_than_condensing():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,6 +70,24 @@ def test_files_that_are_none_are_one_line(tmp_path):
     for name in ("a.npz", "b.npz"):
         assert_refused(gm_jax("evaluate", tmp_path / name), name)
         assert_refused(gm_jax("show", tmp_path / name), name)
+
+
+def test_the_list_names_its_own_folder_and_what_was_there(finished, released, tmp_path, capsys):
+    out = tmp_path / "own"
+    shutil.copytree(released, out)
+    assert release.main([f"another={finished}", "--out", str(out)]) == 0
+    page = (out / "README.md").read_text()
+    assert f'load_condensed("{out}/digits-another-ipc2.npz")' in page
+    assert page.index("## digits-another-ipc2") < page.index("## digits-mine-ipc2")
+    before = sorted(out.iterdir())
+    np.savez(out / "foreign.npz", images=np.zeros(3))
+    capsys.readouterr()
+    for held in (None, {}):
+        if held is not None:
+            (out / "foreign.json").write_text("{}")
+        assert release.main([f"last={finished}", "--out", str(out)]) == 2
+        assert "foreign.json" in capsys.readouterr().err
+    assert sorted(path for path in out.iterdir() if path.stem != "foreign") == before
 
 
 @pytest.mark.parametrize("word", ["mine", "mine=", "=runs/a", "a b=runs/a", "mine=nowhere"])

@@ -4,11 +4,15 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import submitit  # noqa: F401  # sets up logging anew, and closes pytest's capture if a test does it
+import submitit  # sets up logging anew, and closes pytest's capture if a test does it
 from command_line import gm_jax
 from PIL import Image
 
@@ -29,8 +33,11 @@ from experiments import (
     table5_signals,
 )
 from gm_jax.config import Config
+from gm_jax.core import training
 from gm_jax.core.distances import DISTANCES
+from gm_jax.data.images import Dataset, by_class
 from gm_jax.errors import StoppedError, UserError
+from gm_jax.nn import networks
 from gm_jax.storage import locking, reading, run_folder
 
 MY_RESEARCH = """\
@@ -244,8 +251,80 @@ def test_rivals_are_read_back_unless_something_else_is_asked_for(tmp_path, monke
         rivals.rival("random", longer, "digits, 1", full_epochs=1)
 
 
+def test_a_rival_of_a_set_at_a_path_lies_with_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(rivals, "_evaluate", lambda kind, *rest: (np.array([[0.5]]), 1))
+    np.savez(tmp_path / "x.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.arange(20) % 2)
+    scale = dataclasses.replace(smoke(tmp_path / "out"), dataset=str(tmp_path / "x.npz"))
+    for kind in ("random", "herding"):
+        rivals.rival(kind, scale, f"{scale.dataset}, 1", full_epochs=1)
+    assert len(list((tmp_path / "out" / "cells").glob("*.json"))) == 2
+
+
+def test_rivals_are_chosen_by_what_they_are_called(monkeypatch):
+    """Features are the pixels: 0, 1, 2, 9 of one class, of which herding takes 2, 1, k-center 2, 9.
+
+    As worked by hand in test_coresets.py.
+    """
+    pixels = np.array([0, 1, 2, 9], np.uint8).reshape(4, 1, 1, 1)
+    train = by_class(pixels, np.zeros(4, int), 1, ((0.0,), (1 / 255,)))
+    dataset = Dataset("line", ("a",), train, pixels[:1], np.zeros(1, np.int32))
+    network = networks.from_functions(lambda key: (), lambda params, x: x.reshape(len(x), -1))
+    network = network._replace(features=lambda params, stats, x: x.reshape(len(x), -1))
+    state = training.NetworkState((), {}, None)
+    monkeypatch.setattr(rivals, "train", lambda *arguments: (state, None))
+    for kind, expected in (("herding", [2, 1]), ("k-center", [2, 9])):
+        x, y = rivals.choose(kind, jax.random.key(0), network, dataset, 2)
+        assert np.round(np.asarray(x).ravel()).tolist() == expected
+        assert y.tolist() == [0, 0]
+    x, _ = rivals.choose(rivals.FULL, jax.random.key(0), network, dataset, 2)
+    assert np.round(np.asarray(x).ravel()).tolist() == [0, 1, 2, 9]
+
+
+def test_the_gap_of_two_gradients_by_hand():
+    """(3, 0) and (0, 4): 90 degrees, 5 apart, which is 5/4 of the second; (1, 1), (0, 2): 45."""
+    found = figure_gradient_gap.gap({"w": jnp.array([3.0, 0.0])}, {"w": jnp.array([0.0, 4.0])})
+    assert tuple(map(float, found)) == pytest.approx((90, 5, 1.25))
+    found = figure_gradient_gap.gap({"w": jnp.array([1.0, 1.0])}, {"w": jnp.array([0.0, 2.0])})
+    assert tuple(map(float, found)) == pytest.approx((45, 2**0.5, 2**0.5 / 2), rel=1e-3)
+
+
+def test_a_recipes_iterations_are_those_that_take_its_minutes():
+    """3 minutes are 180 s: 90 iterations of 2 s, 1 of 100 s, and 1 of 1000 s too."""
+    scale = recipes.Settings(recipes=("dc", "best", "idc"), minutes=(3.0,))
+    found = recipes.cells(scale, {"dc": 2.0, "best": 100.0, "idc": 1000.0})
+    assert [cell.config.iterations for cell in found] == [90, 2, 1]
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(5, 2.0), (100, 20.0)])
+def test_seconds_are_those_of_the_faster_iteration_scaled_from_ten_steps(
+    steps, seconds, monkeypatch
+):
+    """Iterations end at 1, 4 and 6 s: 3 and 2 s, of 100 steps ten times as long as of ten."""
+    asked = []
+
+    def iterations(config, dataset, variant):
+        asked.append((config.iterations, config.outer_steps, config.seeds))
+        return ((number, None, None) for number in range(3))
+
+    clock = iter([1.0, 4.0, 6.0])
+    monkeypatch.setattr(pacing.api, "iterations", iterations)
+    monkeypatch.setattr(pacing.time, "perf_counter", lambda: next(clock))
+    settings = Config(dataset="digits", ipc=10, outer_steps=steps, seeds=3)
+    assert pacing.seconds_per_iteration(sweep.Cell("a", "", settings)) == seconds
+    assert asked == [(3, min(steps, 10), 1)]
+
+
+def test_seconds_of_other_settings_are_kept(tmp_path, monkeypatch):
+    """A table of other images between does not measure anew what was measured."""
+    times = iter([2.0, 5.0])
+    monkeypatch.setattr(pacing, "seconds_per_iteration", lambda cell: next(times))
+    one, ten = (sweep.Cell("dc", "", Config(dataset="digits", ipc=ipc)) for ipc in (1, 10))
+    for cell, seconds in ((one, 2.0), (ten, 5.0), (one, 2.0)):
+        assert pacing.measured([cell], smoke(tmp_path)) == {"dc": seconds}
+
+
 def test_seconds_that_are_none_are_refused(tmp_path):
-    (tmp_path / "seconds.json").write_text('{"plain": {}}')
+    (tmp_path / "seconds.json").write_text('{"plain": {"seconds": 1}}')
     with pytest.raises(UserError, match=r"seconds\.json is damaged: delete it"):
         pacing.measured([], smoke(tmp_path))
 
@@ -307,10 +386,16 @@ def test_runs_that_are_none_are_refused_before_the_first_cell(run, tmp_path, cap
     unevaluated = tmp_path / "unevaluated"
     shutil.copytree(run, unevaluated)
     (unevaluated / "evaluation.json").unlink()
-    damaged = tmp_path / "damaged"
-    shutil.copytree(run, damaged)
+    damaged, others, elsewhere = (tmp_path / name for name in ("damaged", "others", "elsewhere"))
+    for folder in (damaged, others, elsewhere):
+        shutil.copytree(run, folder)
     (damaged / "metrics.jsonl").write_text("{}\n")
-    for folder in (unevaluated, damaged, tmp_path / "nothing"):
+    held = json.loads((run / "evaluation.json").read_text())
+    renamed = {k: v if k == "ran" else {"protocol": v["protocol"]} for k, v in held.items()}
+    (others / "evaluation.json").write_text(json.dumps(renamed))  # of sets that it has not
+    held["ran"]["data"]["test"] = "another"
+    (elsewhere / "evaluation.json").write_text(json.dumps(held))
+    for folder in (unevaluated, damaged, others, elsewhere, tmp_path / "nothing"):
         out = tmp_path / "out"
         arguments = ["--smoke", "--runs", str(folder), "--out", str(out)]
         assert table2_distances.main(arguments) == 2
@@ -337,6 +422,19 @@ def test_a_wrong_setting_ends_in_one_line(arguments, words, tmp_path, capsys):
     assert line.startswith("table1_levels: ")
     assert all(word in line for word in words), line
     assert not (tmp_path / "x").exists()
+
+
+def test_settings_that_a_figure_does_not_use_are_refused(tmp_path, capsys):
+    for words in (["--seeds", "2"], ["--count", "3"], ["--epochs", "9"]):
+        given = ["--smoke", *words, "--out", str(tmp_path / "x")]
+        assert figure_gradient_gap.main(given) == 2
+        assert f"{words[0]} has no meaning here" in capsys.readouterr().err
+
+
+def test_text_needs_no_pictures():
+    """Without Matplotlib, what draws nothing works."""
+    program = "import sys; sys.modules['matplotlib'] = None; import experiments.overview"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_help_names_every_setting(capsys):
@@ -386,10 +484,10 @@ def test_every_failure_is_one_line_and_a_status(error, status, capsys):
 # --- every script ---------------------------------------------------------------------------------
 
 
-def assert_written(folder, name, out):
+def assert_written(folder, name, out, script=None):
     """The rows of the CSV, if table, plot and command are there too."""
     text = (folder / f"{name}.md").read_text()
-    assert f"    python -m experiments.{name} --smoke" in text
+    assert f"    python -m experiments.{script or name} --smoke" in text
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert table[0] in out
     if not name.startswith("figure"):
@@ -428,7 +526,7 @@ def test_tables_have_all_their_cells(script, rows, base, tmp_path, capsys):
 def test_recipes_share_minutes_and_parts_of_best_are_taken_back(tmp_path, capsys):
     """Seconds per iteration are measured once: a second run reads the file, and all cells."""
     assert recipes.main(["--smoke", "--ablate", "--out", str(tmp_path)]) == 0
-    found = assert_written(tmp_path, "recipes", capsys.readouterr().out)
+    found = assert_written(tmp_path, "recipes_ablation", capsys.readouterr().out, "recipes")
     assert [row["row"] for row in found] == list(recipes.PARTS)
     seconds = (tmp_path / "seconds.json").read_bytes()
     assert recipes.main(["--smoke", "--ablate", "--out", str(tmp_path)]) == 0
@@ -508,6 +606,14 @@ def test_jobs_that_fail_or_cannot_be_are_named(tmp_path, capsys):
     assert "--help after -- is of the script alone" in capsys.readouterr().err
     assert launch.main(["table1_levels", "--", *words]) == 2  # there is no Slurm here
     assert "--cluster slurm: " in capsys.readouterr().err
+    local = ["table1_levels", "--cluster", "local"]
+    assert launch.main([*local, "--partition", "a", "--", *words]) == 2
+    assert "--partition has no meaning" in capsys.readouterr().err
+    refused = mock.Mock(side_effect=RuntimeError("sbatch: error:\ninvalid partition"))
+    with mock.patch.object(submitit.AutoExecutor, "submit", refused):
+        assert launch.main([*local, "--logs", str(tmp_path / "logs"), "--", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be submitted: sbatch: error: invalid partition" in line
     with locking.locked(out / "cells" / "intra"):
         assert table1_levels.main([*words, "--cell", "0"]) == 2
         assert "in use" in capsys.readouterr().err

@@ -1,10 +1,17 @@
 """Compiling for a TPU slice that is not there; needs the extra `tpu`."""
 
+import importlib.util
+
 import pytest
 
 from experiments import topology
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="libtpu is for Linux on x86-64 alone"
+    ),
+]
 
 SMALL = (
     "--dataset-shape 8x8x1 --images 100 --ipc 1 --width 4 --depth 1 --norm none --batch-real 8 "
@@ -38,6 +45,8 @@ def test_what_does_not_fit_is_status_1_and_what_is_wrong_2(capsys):
         (["--class-devices", "3"], "--class-devices 3"),
         (["--network", "vgg11", "--width", "128", "--depth", "3"], "vgg11"),
         (["--dataset", "digits"], "--dataset has no meaning here"),
+        (["--sets", "2", "--seeds", "8"], "--sets and --seeds: choose one"),
+        (["--start", "real", "--ipc", "101"], "--ipc 101: at most 100"),
     ):
         assert topology.main([*SMALL, *words]) == 2
         assert said in capsys.readouterr().err
