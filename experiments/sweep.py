@@ -37,9 +37,10 @@ from gm_jax.data.images import Dataset
 from gm_jax.data.loading import load
 from gm_jax.errors import UserError
 from gm_jax.evaluation.protocol import Summary, paper_protocol, summarise
-from gm_jax.fit import check_fits, check_variant
+from gm_jax.fit import check_fits
 from gm_jax.recipes import RecipeName
 from gm_jax.storage import provenance, reading
+from gm_jax.variant_check import check_variant
 from gm_jax.variants import load_variant
 
 

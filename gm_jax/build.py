@@ -128,6 +128,7 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         batch_train=config.batch_train,
         microbatch=at_a_time(config.microbatch, defaults.microbatch),
         class_chunk=at_a_time(config.class_chunk, defaults.class_chunk),
+        iterations=config.iterations,
     )
 
 

@@ -1,27 +1,23 @@
 """What a data set and devices allow of a run's settings and variant."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from gm_jax.build import (
-    STARTS,
     build_mesh,
     build_method,
     build_network,
     convnet_depth,
     inner_plan,
     matching_plan,
-    swept_numbers,
 )
 from gm_jax.checks import MOST
 from gm_jax.config import Config, Devices
-from gm_jax.core import augment, iteration, spread_check
-from gm_jax.core.method import Method, Variant, unchanged
-from gm_jax.core.signals import Signal
+from gm_jax.core import augment, spread_check
+from gm_jax.core.method import Variant, unchanged
 from gm_jax.data.images import Dataset
-from gm_jax.errors import UserError, of_variant
+from gm_jax.errors import UserError
+from gm_jax.variant_check import check_variant
 
 
 def check_run(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:
@@ -52,53 +48,6 @@ def check_fits(config: Config, dataset: Dataset) -> None:
         change, image = augment.siamese(plan), jnp.zeros((1, *dataset.image_shape))
         jax.eval_shape(change, jax.random.key(0), image)  # refuses what the images do not allow
     check_network_fits(config, dataset)
-
-
-def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    """Raises `UserError` for what is wrong with a variant, before anything runs.
-
-    An iteration is traced, which computes nothing; what is raised then is told in one line, and is
-    the cause of the `UserError`.
-    """
-    if variant is not unchanged:
-        with of_variant():
-            _check_variant(config, dataset, variant)
-
-
-def _check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
-    method = variant(build_method(config, dataset))
-    if not isinstance(method, Method) or not isinstance(method.signal, Signal):
-        raise UserError("the variant must return a Method whose signal is a Signal")
-    if not method.schemes:
-        raise UserError("the variant must return a Method with at least one scheme")
-    for name in ("outer_steps", "batch_train", "batch_validation"):
-        if getattr(method, name) < 1:
-            raise UserError(f"the variant's {name} is {getattr(method, name)}: must be 1 or more")
-    if config.microbatch and not method.signal.mean_over_images:
-        raise UserError(
-            f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
-            "and is computed on all images of a group at once: leave it out"
-        )
-    _check_distance(method, dataset)
-
-    def iterate(key, swept, data):
-        method = variant(build_method(config, dataset, swept))
-        images = STARTS[config.start](config.factor)(key, data, config.ipc)
-        return iteration.iteration(method, key, data, iteration.init(method, images))
-
-    swept = jax.tree.map(lambda numbers: numbers[0], swept_numbers(config))
-    jax.eval_shape(iterate, jax.random.key(0), swept, dataset.train)
-
-
-def _check_distance(method: Method, dataset: Dataset) -> None:
-    """Raises `UserError` for a distance that leaves out every tensor of the signal."""
-    signal = functools.partial(iteration.signal_of_one, method, dataset.image_shape)
-    of_class = jax.eval_shape(signal, jax.random.key(0))
-    if not jax.make_jaxpr(method.distance)(of_class, of_class).eqns:
-        raise UserError(
-            "the variant's distance is the same whatever the signal: distances of rows leave out "
-            "tensors of one dimension, which mse_global and cosine_global count"
-        )
 
 
 def check_spread(config: Config, dataset: Dataset, variant: Variant, devices: Devices) -> None:

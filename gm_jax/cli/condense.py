@@ -23,6 +23,7 @@ from gm_jax.condensed import Condensed, DivergedError
 from gm_jax.config import check, check_hosts, list_sets, several_values
 from gm_jax.core.loop import iterations_done
 from gm_jax.core.method import IterationInfo, State, unchanged
+from gm_jax.core.objectives import MatchInfo
 from gm_jax.data.loading import absolute, load
 from gm_jax.disk import flush
 from gm_jax.errors import StoppedError, UserError
@@ -241,9 +242,7 @@ class Rows(NamedTuple):
                 "iteration": number,
                 "seed": of_set.seed,
                 **several_values(config, of_set.swept),
-                "loss": float(means.loss[at]),
-                "intra": float(means.intra[at]),
-                "inter": float(means.inter[at]),
+                **_parts(means, at),
                 "inner_epochs": info.inner_epochs[at].tolist(),
                 "loss_rose": info.loss_rose[at].tolist(),
                 "seconds": round(time.perf_counter() - self.began, 3),
@@ -255,3 +254,9 @@ class Rows(NamedTuple):
         losses = [row["loss"] for row in rows]
         self.bar.set_postfix(loss=f"{np.mean(losses):.4g}" if losses else "nan", refresh=False)
         self.bar.update()
+
+
+def _parts(means: MatchInfo, at: int) -> dict[str, Any]:
+    """The loss and its parts of one set, by name."""
+    of_set = jax.tree.map(lambda part: float(part[at]), means)
+    return {name: part for name, part in of_set._asdict().items() if part is not None}

@@ -65,10 +65,16 @@ def step_keys(key: Key[Array, ""]) -> StepKeys:
     return StepKeys(real, synthetic, augment, stats, validation, epochs, inner_data, inner_augment)
 
 
-def init(method: Method, images: Float[Array, "C ipc *shape"]) -> State:
-    """The state before the first iteration, from what is learned at the start."""
-    optimiser = method.image_optimiser(method.image_lr).init(images)
-    return State(images, optimiser, jnp.zeros((), jnp.int32))
+def init(method: Method, images: Float[Array, "C ipc h w channel"]) -> State:
+    """The state before the first iteration, from the images at the start."""
+    learned = method.parametrisation.start(images)
+    optimiser = _image_optimiser(method).init(learned)
+    return State(learned, optimiser, jnp.zeros((), jnp.int32))
+
+
+def _image_optimiser(method: Method) -> optax.GradientTransformationExtraArgs:
+    """That of the images, which may look at the matching loss, as `value`."""
+    return optax.with_extra_args_support(method.image_optimiser(method.image_lr))
 
 
 def iteration(
@@ -170,16 +176,17 @@ def outer_step(
     matches = [functools.partial(match, scheme) for scheme in method.schemes]
     turn = place.iteration % len(matches)
     info, gradient = jax.lax.switch(turn, matches, data, network, state.images)
-    optimiser = method.image_optimiser(method.image_lr)
-    updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.images)
+    updates, optimiser_state = _image_optimiser(method).update(
+        gradient, state.optimiser, state.images, value=info.loss
+    )
     images = optax.apply_updates(state.images, updates)
     finite = jnp.isfinite(info.loss) & jnp.isfinite(images).all()
-    network, epochs, loss_rose = jax.lax.cond(
-        place.last,
-        lambda network: (network, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
-        lambda network: inner_loop(method, keys, data, images, network, place.step),
-        network,
-    )
+    done = lambda network: (network, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    train = lambda network: inner_loop(method, keys, data, images, network, place.step)
+    if method.outer_steps == 1:  # its loop, for nothing, would be compiled and forbid reverse mode
+        network, epochs, loss_rose = done(network)
+    else:
+        network, epochs, loss_rose = jax.lax.cond(place.last, done, train, network)
     state = StepState(images, optimiser_state, network)
     return state, IterationInfo(info, epochs, loss_rose, finite)
 
@@ -271,15 +278,18 @@ def group_signals(method: Method, network: NetworkState, groups: Batch) -> Any:
     return per_class(of_group, _classes_at_a_time(method, groups))(network.params, *groups)
 
 
-def signal_of_one(method: Method, shape: tuple[int, int, int], key: Key[Array, ""]) -> Any:
-    """The signal of a single image, all zeros, in a fresh network: to see what signals look like.
+def signal_of(
+    method: Method, shape: tuple[int, int, int], key: Key[Array, ""], number: int = 1
+) -> Any:
+    """The signal of images of zeros, in a fresh network: to see what signals look like.
 
     Args:
         method: the equations.
-        shape: of the image.
+        shape: of an image.
         key: of the network.
+        number: of images.
     """
-    groups = Batch(jnp.zeros((1, 1, *shape)), jnp.zeros((1, 1), jnp.int32))
+    groups = Batch(jnp.zeros((1, number, *shape)), jnp.zeros((1, number), jnp.int32))
     network = NetworkState(*method.network.init(key), None)
     return jax.tree.map(lambda a: a[0], group_signals(method, network, groups))
 

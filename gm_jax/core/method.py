@@ -60,6 +60,7 @@ class Method(NamedTuple):
         microbatch: images at a time in means over images; `None` takes all at once.
         class_chunk: classes at a time in the signals of each; `None` takes all at once, and so does
             a microbatch that has room for all their images.
+        iterations: of the whole run, for what a variant changes in its course; 0 if not known.
     """
 
     network: Network
@@ -81,6 +82,7 @@ class Method(NamedTuple):
     batch_validation: int = 256
     microbatch: int | None = None
     class_chunk: int | None = 1
+    iterations: int = 0
 
 
 Variant = Callable[[Method], Method]

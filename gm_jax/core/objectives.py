@@ -46,11 +46,13 @@ class MatchInfo(NamedTuple):
         loss: what is minimised.
         intra: sum_c D(gS_c, gT_c); 0 where there are no signals of single classes.
         inter: w D(mean_c gS_c, mean_c gT_c), with the weight w that the objective is given.
+        extra: what else an objective of your own has to log, numbers by name; or `None`.
     """
 
     loss: Float[Array, "*outer_steps"]
     intra: Float[Array, "*outer_steps"]
     inter: Float[Array, "*outer_steps"]
+    extra: dict[str, Float[Array, "*outer_steps"]] | None = None
 
 
 Objective = Callable[[Place, Distance, Weight, Tree, Tree], MatchInfo]

@@ -14,20 +14,22 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
+def _unchanged(learned: Array) -> Array:
+    return learned
+
+
 class Parametrisation(NamedTuple):
     """What is learned, and the images that it stands for.
 
     Attributes:
         decode: `learned [C, ipc, ...] -> images [C, n, h, w, channel]`, differentiable.
         project: `learned -> learned`, applied before each iteration: to clamp it, for example.
+        start: `images [C, ipc, h, w, channel] -> learned`, of the images that a run starts from.
     """
 
     decode: Callable[[Float[Array, "C ipc *shape"]], Float[Array, "C n h w channel"]]
     project: Callable[[Float[Array, "C ipc *shape"]], Float[Array, "C ipc *shape"]]
-
-
-def _unchanged(learned: Array) -> Array:
-    return learned
+    start: Callable[[Float[Array, "C ipc h w channel"]], Float[Array, "C ipc *shape"]] = _unchanged
 
 
 pixels = Parametrisation(_unchanged, _unchanged)

@@ -50,7 +50,8 @@ def check(
     key = jax.random.key(1)
     pixels = jax.random.bits(key, (2 * share, IMAGES, *shape), jnp.uint8)
     whole = ClassImages(pixels, jnp.full(2 * share, IMAGES, jnp.int32), *statistics)
-    images = method.parametrisation.decode(jax.random.normal(key, (2 * share, 1, *shape)))
+    noise = jax.random.normal(key, (2 * share, 1, *shape))
+    images = method.parametrisation.decode(method.parametrisation.start(noise))
     if not _same_inner_data(method, share, whole, images):
         raise _refused(share, "inner_data must be the same on all devices: see draw_mixed")
     if method.inner_data is not synthetic and _looks_at_validation(method):
@@ -108,7 +109,7 @@ def _same_objective(
 ) -> bool:
     """Loss and gradient by the signals."""
     of_class = jax.eval_shape(
-        functools.partial(iteration.signal_of_one, method, shape), jax.random.key(0)
+        functools.partial(iteration.signal_of, method, shape), jax.random.key(0)
     )
     noise = lambda key: jax.tree.map(
         lambda leaf: jax.random.normal(key, (2 * share, *leaf.shape), leaf.dtype), of_class

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command_line import SMALL, results
 
-from gm_jax import variants
+from gm_jax import load_condensed, variants
 
 MY_RESEARCH = """\
 import jax
@@ -139,6 +139,36 @@ def test_the_record_of_a_bound_function_is_that_of_the_function():
     )
 
 
+VECTORS = """\
+from gm_jax.core.objectives import within
+
+
+def with_vectors(method):
+    learned = method.parametrisation._replace(
+        start=lambda images: images.reshape(*images.shape[:2], -1),
+        decode=lambda learned: learned.reshape(*learned.shape[:2], 8, 8, 1),
+    )
+    objective = lambda place, *rest: within(place, *rest)._replace(extra={"at": place.step + 0.5})
+    schemes = tuple(scheme._replace(objective=objective) for scheme in method.schemes)
+    return method._replace(parametrisation=learned, schemes=schemes)
+"""
+
+
+@pytest.mark.slow
+def test_what_is_learned_may_have_another_shape_and_more_is_logged(folder):
+    """Of two outer steps, 0 + 1/2 and 1 + 1/2: the mean is 1."""
+    (folder / "vectors.py").write_text(VECTORS)
+    run = ("condense", "--variant", "vectors:with_vectors", *SMALL, "--iterations", "3")
+    assert gm_jax(folder, *run, "--out", "run")[0] == 0
+    rows = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["extra"] for row in rows] == [{"at": 1.0}] * len(rows)
+    found = load_condensed(folder / "run")
+    assert found.learned.shape[2:] == (2, 64)
+    np.testing.assert_array_equal(found.images.ravel(), found.learned.ravel())
+    for words in (["show", "run"], ["report", "run"], ["export", "run", "--out", "images"]):
+        assert gm_jax(folder, *words)[0] == 0
+
+
 MY_SIGNALS = """\
 import jax.numpy as jnp
 
@@ -180,14 +210,14 @@ def branching(method):
         ("inner", ["not these images"]),
         ("never", ["outer_steps is 0", "1 or more"]),
         ("ignored", ["distance", "one dimension", "mse_global"]),
-        ("vector", ["the variant cannot be used", "(3,)"]),
+        ("vector", ["distance must be a number, not float32[3]"]),
         ("branching", ["TracerBoolConversionError", "mine.py, line"]),
     ],
 )
 def test_a_part_that_does_not_fit_is_one_line(folder, name, words):
     """Before the folder is made."""
     (folder / "mine.py").write_text(MY_SIGNALS)
-    variant = ("--variant", f"mine:{name}", "--dataset", "digits", "--microbatch", 2)
+    variant = ("--variant", f"mine:{name}", "--dataset", "digits", "--microbatch", 2, "--width", 4)
     status, out, err = gm_jax(folder, "condense", *variant, "--out", "run")
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert all(word in err for word in words), err

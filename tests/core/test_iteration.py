@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax.build import build_method, start_sets
+from gm_jax.build import build_method, build_network, start_sets
 from gm_jax.config import Config, list_sets
 from gm_jax.core import distances, iteration, schemes, step_rules
 from gm_jax.core.loop import Sets, compile_iteration, iterations, memory
@@ -39,6 +39,11 @@ SMALL = Config(
 @pytest.fixture(scope="module")
 def digits():
     return load("digits")
+
+
+def smooth(dataset):
+    """A network without jumps in its derivatives."""
+    return build_network(dataclasses.replace(SMALL, activation="sigmoid"), dataset)
 
 
 @functools.cache
@@ -196,6 +201,24 @@ def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary()
     test_x = draw_classes(key, data, 300)[0].reshape(-1, 2, 2, 1)
     reached = accuracy(network, network_state, test_x, jnp.repeat(jnp.arange(2), 300))
     assert abs(reached - 0.977) < 0.025
+
+
+def test_an_iteration_of_one_step_is_differentiated_in_reverse(digits):
+    """d(sum of images after it) / d(images before): <gradient, v> is the derivative along v."""
+    method = build_method(dataclasses.replace(SMALL, outer_steps=1), digits)
+    method = method._replace(network=smooth(digits))
+    keys, _, state = start_sets(dataclasses.replace(SMALL, outer_steps=1), digits)
+    state = jax.tree.map(lambda a: a[0], state)
+
+    def total(images):
+        after, _ = iteration.iteration(method, keys[0], digits.train, state._replace(images=images))
+        return jnp.sum(jnp.sin(after.images))
+
+    v = jnp.cos(state.images)
+    gradient = jax.jit(jax.grad(total))(state.images)
+    along = jax.jit(lambda x, v: jax.jvp(total, (x,), (v,))[1])(state.images, v)
+    assert jnp.vdot(gradient, v) == pytest.approx(float(along), rel=1e-3)
+    assert jnp.abs(along) > 1
 
 
 @pytest.mark.slow
