@@ -105,7 +105,7 @@ def from_flax(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
         with nn.intercept_methods(look):
             apply(params, stats, x)
         if not seen:
-            raise UserError("this network offers no features: it has no layers.Dense")
+            raise UserError("this network offers no features: it has no gm_jax.nn.layers.Dense")
         return seen[-1]
 
     return Network(init, apply, train, features)
