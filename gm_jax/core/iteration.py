@@ -183,7 +183,7 @@ def outer_step(
     finite = jnp.isfinite(info.loss) & jnp.isfinite(images).all()
     done = lambda network: (network, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
     train = lambda network: inner_loop(method, keys, data, images, network, place.step)
-    if method.outer_steps == 1:  # its loop, for nothing, would be compiled and forbid reverse mode
+    if method.outer_steps == 1:  # a loop that never runs would be compiled, and forbid reverse mode
         network, epochs, loss_rose = done(network)
     else:
         network, epochs, loss_rose = jax.lax.cond(place.last, done, train, network)
