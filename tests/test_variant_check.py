@@ -53,6 +53,14 @@ def largest(model, params, x, y):
     return model.features(params, x).max(0)
 
 
+def with_padding(model, params, x, y):
+    return model.features(params, x).mean(0)
+
+
+def total(model, params, x, y):
+    return (y >= 0).astype(x.dtype) @ model.features(params, x)
+
+
 def vector(a, b):
     return jnp.ones(3) * mse_global(a, b)
 
@@ -97,6 +105,14 @@ WRONG = {
     ),
     "rows": (with_(signal=Signal(each, True), distance=mse_global), r"\[1, 64\].*\[2, 64\] of two"),
     "no mean": (with_(signal=Signal(largest, True), distance=mse_global), "no mean over images"),
+    "sum": (
+        with_(signal=Signal(total, True), distance=mse_global),
+        "no mean over images",
+    ),
+    "padding": (
+        with_(signal=Signal(with_padding, True), distance=mse_global),
+        "counts those labelled -1",
+    ),
     "vector": (with_(distance=vector), r"distance must be a number, not float32\[3\]"),
     "loss alone": (with_objective(loss_alone), r"a MatchInfo of numbers, not float32\[\]"),
     "losses": (with_objective(of_each_class), r"MatchInfo of float32\[10\], float32\[10\]"),

@@ -38,7 +38,7 @@ class Signal(NamedTuple):
             training steps, a normalised vector) must say False.  It is computed on the whole group
             at once, and a microbatch that was asked for is refused; across classes, objectives
             still take the mean of the classes' signals, which is then no signal of any batch.  A
-            run refuses a wrong True.
+            run tries a True on two images, and refuses a wrong one.
         pullback: `(model, params, x, y, v) -> grad_x <of(model, params, x, y), v>` where a signal
             knows a cheaper way than reverse-mode differentiation of `of`, which `None` stands for.
     """
