@@ -1,10 +1,10 @@
 """Seconds per iteration on this machine, measured once: what equal minutes rest on."""
 
 import dataclasses
-import itertools
 import json
+import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,44 @@ from gm_jax.errors import UserError
 from gm_jax.storage import files
 from gm_jax.variants import describe_named, load_variant
 
+MOST_STEPS = 10
+MOST_ROUNDS = 100
+LEAST_SECONDS = 5.0
 
-def seconds_per_iteration(cell: Cell) -> float:
-    """Of one set: the faster of two iterations after the first, of at most ten outer steps each.
 
-    Longer iterations are scaled from ten steps, between which the network trains nine times: it is
-    up to a tenth of that training too little.  Where a step rule decides how long it trains,
-    iterations differ, and the faster of two is less than their mean: such a row gets more of them
-    than take its minutes.
+def seconds_per_iteration(cells: Sequence[Cell]) -> list[float]:
+    """Of one set of each cell: the mean of the iterations after the first.
+
+    The cells take turns, since a machine's speed drifts: each for two iterations at least, and for
+    more, 100 at most, until they have taken five seconds a cell.  Iterations of more than ten outer
+    steps are scaled from ten, between which the network trains nine times: it is up to a tenth of
+    that training too little.  Where a step rule decides how long it trains, later iterations may
+    take longer than these.
     """
-    steps = outer_steps(cell.config)
-    few = min(steps, 10)
-    alone = dataclasses.replace(cell.config, seeds=1, iterations=3, outer_steps=few)
-    variant = unchanged if cell.variant is None else load_variant(cell.variant)
-    times = []
-    for _, state, _ in api.iterations(alone, load_once(alone.dataset), variant):
-        jax.block_until_ready(state)
-        times.append(time.perf_counter())
+    runs = [_seconds(cell) for cell in cells]
+    for run in runs:
+        next(run)  # compiles
+    rounds: list[list[float]] = []
+    while len(rounds) < 2 or (
+        len(rounds) < MOST_ROUNDS and sum(map(sum, rounds)) < LEAST_SECONDS * len(cells)
+    ):
+        rounds.append([next(run) for run in runs])
     jax.clear_caches()
-    return min(later - earlier for earlier, later in itertools.pairwise(times)) * steps / few
+    return [statistics.mean(of_cell) for of_cell in zip(*rounds, strict=True)]
+
+
+def _seconds(cell: Cell) -> Iterator[float]:
+    """The seconds of one iteration after the other."""
+    steps = outer_steps(cell.config)
+    few = min(steps, MOST_STEPS)
+    iterations = 1 + MOST_ROUNDS
+    alone = dataclasses.replace(cell.config, seeds=1, iterations=iterations, outer_steps=few)
+    variant = unchanged if cell.variant is None else load_variant(cell.variant)
+    run = api.iterations(alone, load_once(alone.dataset), variant)
+    for _ in range(iterations):
+        begin = time.perf_counter()
+        jax.block_until_ready(next(run))
+        yield (time.perf_counter() - begin) * steps / few
 
 
 def measured(cells: Sequence[Cell], scale: Scale) -> dict[str, float]:
@@ -58,20 +77,27 @@ def measured(cells: Sequence[Cell], scale: Scale) -> dict[str, float]:
         return _measured(cells, path)
 
 
-def _measured(cells: Iterable[Cell], path: Path) -> dict[str, float]:
+def _measured(cells: Sequence[Cell], path: Path) -> dict[str, float]:
     held, found = _held(path), {}
     for cell in cells:
-        alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
-        variant = None if cell.variant is None else describe_named(cell.variant)._asdict()
-        settings = json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": variant}))
-        of_name = held.setdefault(cell.name, [])
-        if (seconds := _of_settings(of_name, settings)) is None:
-            seconds = seconds_per_iteration(cell)
-            of_name.append({"seconds": seconds, "settings": settings})
-            say(f"{cell.name}: {seconds:.2f} s an iteration")
-            files.write_json(path, held)
-        found[cell.name] = seconds
+        same = (one for one in held.get(cell.name, []) if one["settings"] == _settings(cell))
+        if one := next(same, None):
+            found[cell.name] = one["seconds"]
+    if missing := [cell for cell in cells if cell.name not in found]:
+        for cell, seconds in zip(missing, seconds_per_iteration(missing), strict=True):
+            new = {"seconds": seconds, "settings": _settings(cell)}
+            held.setdefault(cell.name, []).append(new)  # those with other settings are kept
+            found[cell.name] = seconds
+            say(f"{cell.name}: {seconds:.3g} s an iteration")
+        files.write_json(path, held)
     return found
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What a cell's seconds depend on, as a JSON file holds it."""
+    alone = dataclasses.replace(cell.config, seeds=1, iterations=1)
+    variant = None if cell.variant is None else describe_named(cell.variant)._asdict()
+    return json.loads(json.dumps(dataclasses.asdict(alone) | {"variant": variant}))
 
 
 def _held(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -84,8 +110,3 @@ def _held(path: Path) -> dict[str, list[dict[str, Any]]]:
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged: delete it") from error
-
-
-def _of_settings(of_name: list[dict[str, Any]], settings: dict[str, Any]) -> float | None:
-    """The seconds that were measured with these settings; other ones of the name are kept."""
-    return next((one["seconds"] for one in of_name if one["settings"] == settings), None)

@@ -295,29 +295,54 @@ def test_a_recipes_iterations_are_those_that_take_its_minutes():
     assert [cell.config.iterations for cell in found] == [90, 2, 1]
 
 
-@pytest.mark.parametrize(("steps", "seconds"), [(5, 2.0), (100, 20.0)])
-def test_seconds_are_those_of_the_faster_iteration_scaled_from_ten_steps(
-    steps, seconds, monkeypatch
-):
-    """Iterations end at 1, 4 and 6 s: 3 and 2 s, of 100 steps ten times as long as of ten."""
-    asked = []
+@pytest.fixture
+def clock(monkeypatch):
+    """Time in which an iteration takes what its cell's list says; each then stays at the last."""
+    now, asked = [0.0], []
 
     def iterations(config, dataset, variant):
         asked.append((config.iterations, config.outer_steps, config.seeds))
-        return ((number, None, None) for number in range(3))
+        seconds = list(config.network_lr)
+        for number in range(config.iterations):
+            now[0] += seconds[min(number, len(seconds) - 1)]
+            yield number, None, None
 
-    clock = iter([1.0, 4.0, 6.0])
     monkeypatch.setattr(pacing.api, "iterations", iterations)
-    monkeypatch.setattr(pacing.time, "perf_counter", lambda: next(clock))
-    settings = Config(dataset="digits", ipc=10, outer_steps=steps, seeds=3)
-    assert pacing.seconds_per_iteration(sweep.Cell("a", "", settings)) == seconds
-    assert asked == [(3, min(steps, 10), 1)]
+    monkeypatch.setattr(pacing.time, "perf_counter", lambda: now[0])
+    return asked
+
+
+def timed(*seconds, **settings):
+    return sweep.Cell("a", "", Config(dataset="digits", network_lr=seconds, seeds=3, **settings))
+
+
+@pytest.mark.parametrize(
+    ("cells", "means"),
+    [
+        pytest.param([(9.0, 3.0, 2.0)], [2.5], id="the first counts in none"),
+        pytest.param([(9.0, 8.0, 2.0)], [5.0], id="two at least"),
+        pytest.param([(9.0, 2.0, 2.0, 0.5, 3.0)], [7.5 / 4], id="till 5 s: 4.5 are too few"),
+        pytest.param([(9.0, 1.0), (9.0, 5.0)], [1.0, 5.0], id="10 s for two cells: two rounds"),
+        pytest.param([(9.0, 4.0, 1.0), (1.0,)], [7 / 4, 1.0], id="3 rounds take 9 s: 4"),
+        pytest.param([(9.0, *[0.01] * 100, 7.0)], [0.01], id="100 at most"),
+    ],
+)
+def test_seconds_are_means_of_iterations_that_take_turns(cells, means, clock):
+    found = pacing.seconds_per_iteration([timed(*seconds) for seconds in cells])
+    assert found == pytest.approx(means)
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(5, 2.5), (100, 25.0)])
+def test_seconds_are_scaled_from_ten_steps(steps, seconds, clock):
+    """100 steps take ten times as long as ten."""
+    assert pacing.seconds_per_iteration([timed(2.5, ipc=10, outer_steps=steps)]) == [seconds]
+    assert clock == [(101, min(steps, 10), 1)]
 
 
 def test_seconds_of_other_settings_are_kept(tmp_path, monkeypatch):
     """A table of other images between does not measure anew what was measured."""
     times = iter([2.0, 5.0])
-    monkeypatch.setattr(pacing, "seconds_per_iteration", lambda cell: next(times))
+    monkeypatch.setattr(pacing, "seconds_per_iteration", lambda cells: [next(times) for _ in cells])
     one, ten = (sweep.Cell("dc", "", Config(dataset="digits", ipc=ipc)) for ipc in (1, 10))
     for cell, seconds in ((one, 2.0), (ten, 5.0), (one, 2.0)):
         assert pacing.measured([cell], smoke(tmp_path)) == {"dc": seconds}
