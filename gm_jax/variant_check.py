@@ -15,7 +15,7 @@ from jaxtyping import Array
 from gm_jax.build import STARTS, build_method, swept_numbers
 from gm_jax.config import Config
 from gm_jax.core import iteration
-from gm_jax.core.method import Method, Variant, unchanged
+from gm_jax.core.method import Method, Variant, of_real, unchanged
 from gm_jax.core.objectives import MatchInfo
 from gm_jax.core.parametrisation import Parametrisation
 from gm_jax.core.schemes import Scheme
@@ -46,7 +46,7 @@ def check_variant(config: Config, dataset: Dataset, variant: Variant) -> None:
             _check_kinds(method)
             _check_sizes(method, config)
             _check_images(method, config, dataset)
-            signal = _check_signal(method, dataset)
+            signal = _check_signals(method, dataset)
             _check_distance(method, signal)
             _check_objectives(method, signal, len(dataset.class_names))
             _trace(config, dataset, variant)
@@ -56,8 +56,10 @@ def _check_kinds(method: Any) -> None:
     """That every part is of its kind."""
     if not isinstance(method, Method):
         raise UserError(f"the variant must return a Method, not {_kind(method)}")
-    for name, kind in KINDS.items():
-        if not isinstance(part := getattr(method, name), kind):
+    parts = [(name, getattr(method, name), kind) for name, kind in KINDS.items()]
+    parts += [("real_signal", of_real(method).signal, Signal)]
+    for name, part, kind in parts:
+        if not isinstance(part, kind):
             raise UserError(f"the variant's {name} must be a {kind.__name__}, not {_kind(part)}")
     schemes = method.schemes
     if not schemes or not all(isinstance(scheme, Scheme) for scheme in schemes):
@@ -80,11 +82,12 @@ def _check_sizes(method: Method, config: Config) -> None:
         size = getattr(method, name)
         if not isinstance(size, int) or size < 1:
             raise UserError(f"the variant's {name} is {size}: must be a whole number, 1 or more")
-    if config.microbatch and not method.signal.mean_over_images:
-        raise UserError(
-            f"--microbatch {config.microbatch}: the variant's signal is no mean over images, "
-            "and is computed on all images of a group at once: leave it out"
-        )
+    for name, of in (("signal", method), ("real_signal", of_real(method))):
+        if config.microbatch and not of.signal.mean_over_images:
+            raise UserError(
+                f"--microbatch {config.microbatch}: the variant's {name} is no mean over images, "
+                "and is computed on all images of a group at once: leave it out"
+            )
 
 
 def _check_images(method: Method, config: Config, dataset: Dataset) -> None:
@@ -114,7 +117,19 @@ def _check_images(method: Method, config: Config, dataset: Dataset) -> None:
         )
 
 
-def _check_signal(method: Method, dataset: Dataset) -> Any:
+def _check_signals(method: Method, dataset: Dataset) -> Any:
+    """That those of synthetic and of real images are of one shape; returns it."""
+    found = _check_signal("signal", method, dataset)
+    if method.real_signal is not None:
+        real = _check_signal("real_signal", of_real(method), dataset)
+        if real != found:
+            raise UserError(
+                f"the variant's real_signal is {_shown(real)}, but its signal {_shown(found)}"
+            )
+    return found
+
+
+def _check_signal(name: str, method: Method, dataset: Dataset) -> Any:
     """That it does not depend on how many images there are; returns what that of a group is."""
     of = functools.partial(iteration.signal_of, method, dataset.image_shape)
     one, two = (
@@ -122,11 +137,11 @@ def _check_signal(method: Method, dataset: Dataset) -> Any:
     )
     if one != two:
         raise UserError(
-            f"the variant's signal is {_shown(one)} of one image and {_shown(two)} of two: it must "
+            f"the variant's {name} is {_shown(one)} of one image and {_shown(two)} of two: it must "
             "not depend on their number"
         )
     if method.signal is not loss_gradient and method.signal.mean_over_images:
-        _check_mean(method, dataset)
+        _check_mean(name, method, dataset)
     return one
 
 
@@ -156,7 +171,7 @@ def _check_objectives(method: Method, signal: Any, classes: int) -> None:
             )
 
 
-def _check_mean(method: Method, dataset: Dataset) -> None:
+def _check_mean(name: str, method: Method, dataset: Dataset) -> None:
     """That a signal s is the mean over images that it says it is, without those labelled -1.
 
     Of two images of noise a and b: s(a, b) = (s(a, a) + s(b, b)) / 2, and s(a, b as padding) =
@@ -180,7 +195,7 @@ def _check_mean(method: Method, dataset: Dataset) -> None:
     mean = jax.tree.map(lambda one, other: (one + other) / 2, first, second)
     if not _same(both, mean) or not _same(padded, first):
         raise UserError(
-            "the variant's signal is no mean over images, or counts those labelled -1: leave "
+            f"the variant's {name} is no mean over images, or counts those labelled -1: leave "
             "these out, or give it mean_over_images=False"
         )
 

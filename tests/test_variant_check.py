@@ -104,6 +104,19 @@ WRONG = {
         r"images \[10, n, 8, 8, 1\], not float32\[20, 8, 8, 1\]",
     ),
     "rows": (with_(signal=Signal(each, True), distance=mse_global), r"\[1, 64\].*\[2, 64\] of two"),
+    "no real signal": (with_(real_signal=each), "real_signal must be a Signal, not function"),
+    "shape of the real": (
+        with_(signal=features, real_signal=loss_gradient),
+        r"real_signal is dict of .*, but its signal float32\[64\]",
+    ),
+    "rows of the real": (
+        with_(signal=Signal(largest, False), real_signal=Signal(each, True)),
+        r"real_signal is float32\[1, 64\] of one image and",
+    ),
+    "no mean of the real": (
+        with_(signal=features, real_signal=Signal(largest, True)),
+        "real_signal is no mean over images",
+    ),
     "no mean": (with_(signal=Signal(largest, True), distance=mse_global), "no mean over images"),
     "sum": (
         with_(signal=Signal(total, True), distance=mse_global),
@@ -134,6 +147,7 @@ RIGHT = {
     "gauss_newton_gradient": with_(signal=gauss_newton_gradient),
     "head_curvature": with_(signal=together(loss_gradient, head_curvature)),
     "k_step": with_(signal=k_step(2, 0.1)),
+    "steps of its own": with_(signal=k_step(3, 0.1), real_signal=k_step(2, 0.2)),
     "no mean that says so": with_(signal=Signal(largest, False), distance=mse_global),
     "adam": with_(image_optimiser=optax.adam),
     "vectors": with_learned(

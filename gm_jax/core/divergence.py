@@ -20,7 +20,7 @@ from gm_jax.core.iteration import (
     step_keys,
     synthetic_groups,
 )
-from gm_jax.core.method import IterationInfo, Method, State, StepState
+from gm_jax.core.method import IterationInfo, Method, State, StepState, of_real
 from gm_jax.core.objectives import MatchInfo, Place
 from gm_jax.core.schemes import Scheme
 from gm_jax.data.images import ClassImages
@@ -128,7 +128,8 @@ def _signals(
     network = refresh_stats(method, keys.stats, data, state.network)
     synthetic = synthetic_groups(method, scheme, keys, state.images)
     real = real_groups(method, scheme, keys, data)
-    return group_signals(method, network, synthetic), group_signals(method, network, real)
+    of_synthetic = group_signals(method, network, synthetic)
+    return of_synthetic, group_signals(of_real(method), network, real)
 
 
 def _tensor(

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gm_jax.core.batching import chunked, microbatched, microbatched_pullback, per_class
-from gm_jax.core.method import IterationInfo, Method, State, StepState
+from gm_jax.core.method import IterationInfo, Method, State, StepState, of_real
 from gm_jax.core.objectives import MatchInfo, Place
 from gm_jax.core.schemes import Scheme
 from gm_jax.core.signals import Model, pullback
@@ -216,7 +216,7 @@ def match_images(
     """
     groups = real_groups(method, scheme, keys, data)  # a scope of its own
     with jax.named_scope("real_signals"):
-        real_signals = group_signals(method, network, groups)
+        real_signals = group_signals(of_real(method), network, groups)
 
     def choose(images):
         groups = synthetic_groups(method, scheme, keys, images, data.spread)

@@ -43,6 +43,8 @@ class Method(NamedTuple):
         outer_steps: updates of the images in an iteration.
         distance: between the signals of two groups of images.
         signal: what is matched; the loss gradient by default.
+        real_signal: what it is matched to, of the real images: of the same shapes; `None` is
+            `signal`.
         inter_weight: of the part of the loss across classes; `None` is the number of classes, which
             a run's settings give as a number.
         parametrisation: what is learned, and the images that it stands for; pixels by default.
@@ -69,6 +71,7 @@ class Method(NamedTuple):
     outer_steps: int
     distance: Distance = cosine_l2
     signal: Signal = loss_gradient
+    real_signal: Signal | None = None
     inter_weight: Float[Array, ""] | float | None = None
     parametrisation: Parametrisation = pixels
     augment: Augment | None = None
@@ -87,6 +90,11 @@ class Method(NamedTuple):
 
 Variant = Callable[[Method], Method]
 """A change of the method, such as `lambda method: method._replace(distance=manhattan)`."""
+
+
+def of_real(method: Method) -> Method:
+    """The method whose signal is that of the real images."""
+    return method if method.real_signal is None else method._replace(signal=method.real_signal)
 
 
 def unchanged(method: Method) -> Method:

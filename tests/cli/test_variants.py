@@ -180,6 +180,7 @@ whole = lambda method: method._replace(signal=k_step(2, 0.1))
 other_shape = lambda method: method._replace(signal=hessian_vector(jnp.ones(3)))
 featureless = lambda method: method._replace(network=line, signal=features)
 none = lambda method: method._replace(signal=k_step(0, 0.1))
+real = lambda method: method._replace(real_signal=k_step(2, 0.1))
 
 
 def refuse(key, batch):
@@ -204,6 +205,7 @@ def branching(method):
     ("name", "words"),
     [
         ("whole", ["--microbatch 2", "no mean over images"]),
+        ("real", ["--microbatch 2", "real_signal is no mean over images"]),
         ("other_shape", ["hessian_vector", "(3,)"]),
         ("featureless", ["no features"]),
         ("none", ["k is 0", "1 or more"]),

@@ -97,6 +97,17 @@ def test_the_part_of_a_signal_of_two():
 
 
 @pytest.mark.slow
+def test_a_signal_of_real_images_alone():
+    """1e30 times their gradients, whose squares overflow; those of the synthetic ones do not."""
+    change = lambda method: method._replace(
+        signal=together(loss_gradient, weights=(1,)),
+        real_signal=together(loss_gradient, weights=(1e30,)),
+    )
+    found = found_in(Config(**SMALL), change)
+    assert (found.step, found.part, found.tensor) == (0, "intra", "0/Conv_0/kernel")
+
+
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_where_the_loss_is():
     """sqrt at 0, of the signals' difference times 0: no learning rate is to blame."""
 

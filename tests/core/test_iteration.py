@@ -13,11 +13,11 @@ from gm_jax.config import Config, list_sets
 from gm_jax.core import distances, iteration, schemes, step_rules
 from gm_jax.core.loop import Sets, compile_iteration, iterations, memory
 from gm_jax.core.method import Method
-from gm_jax.core.signals import Model
+from gm_jax.core.signals import Model, k_step
 from gm_jax.core.starts import noise_images
 from gm_jax.core.training import NetworkState
 from gm_jax.data.drawing import draw_classes
-from gm_jax.data.images import Batch, by_class
+from gm_jax.data.images import Batch, by_class, normalise
 from gm_jax.data.loading import load
 from gm_jax.evaluation.protocol import Protocol, accuracy, train
 from gm_jax.nn.networks import from_functions
@@ -167,6 +167,50 @@ def test_a_class_smaller_than_the_real_batch_counts_by_its_images():
         ours = signal(params, images[c], jnp.full(1, c))
         distance += distances.cosine_l2(ours, signal(params, x, y))
     assert jnp.allclose(info.loss, distance, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_real_images_may_have_a_signal_of_their_own():
+    """Three steps of training on synthetic images are matched to two longer ones on real images.
+
+    The loss is the distance of the two changes of the parameters, and its gradient that.
+    """
+    key = jax.random.key(0)
+    network = from_functions(
+        lambda key: {"w": jax.random.normal(key, (4, 2))},
+        lambda params, x: x.reshape(len(x), -1) @ params["w"],
+    )
+    three, two = k_step(3, 0.1), k_step(2, 0.5)
+    method = Method(
+        network,
+        (schemes.intra(batch_real=3),),
+        step_rules.fixed(0),
+        1,
+        distances.mse_global,
+        three,
+        two,
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1)).astype(np.uint8)
+    data = by_class(pixels, np.array([0, 0, 0, 1, 1, 1]), 2)
+    params, _ = network.init(key)
+    images = jax.random.normal(key, (2, 2, 2, 2, 1))
+    start = iteration.place(method, jnp.array(0), jnp.array(0))
+    match = functools.partial(iteration.match_images, method, start, iteration.step_keys(key))
+    info, gradient = jax.jit(functools.partial(match, method.schemes[0]))(
+        data, NetworkState(params, {}, None), images
+    )
+    model = Model(lambda params, x: network.apply(params, {}, x), features=None)
+    real = normalise(data.images, data.mean, data.std)
+
+    def loss(images):
+        """By hand: all three real images of a class are drawn."""
+        changes = lambda signal, x, c: signal.of(model, params, x, jnp.full(len(x), c))["w"]
+        of_class = lambda c: changes(three, images[c], c) - changes(two, real[c], c)
+        return sum(jnp.sum(of_class(c) ** 2) for c in range(2))
+
+    expected, by_images = jax.value_and_grad(loss)(images)
+    assert jnp.allclose(info.loss, expected, rtol=1e-5)
+    assert jnp.allclose(gradient, by_images, rtol=1e-4, atol=1e-6)
 
 
 def test_two_gaussians_condense_to_one_image_a_class_that_teaches_the_boundary():
