@@ -17,7 +17,8 @@ from typing import Annotated, Literal, get_args
 
 from experiments import command, table
 from experiments.page import Page, accuracy_table, difference_tables, save
-from experiments.sweep import Cell, Scale, config, resolve, run
+from experiments.rates import RatedScale, at_rates
+from experiments.sweep import Cell, config, resolve, run
 
 NAME = "table1_levels"
 
@@ -26,7 +27,7 @@ PaperScheme = Literal["intra", "inter", "interleaved", "multi-level"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Scale):
+class Settings(RatedScale):
     """The size of every condensation and evaluation, and the rows."""
 
     schemes: Annotated[tuple[PaperScheme, ...], command.SOME] = get_args(PaperScheme)
@@ -34,16 +35,17 @@ class Settings(Scale):
 
 
 def cells(scale: Settings) -> list[Cell]:
-    """A row for each scheme, then DC."""
+    """A row for each scheme, then DC, at every learning rate."""
     rows = [Cell(scheme, "", config(scale, scheme=scheme)) for scheme in scale.schemes]
-    return [*rows, Cell("intra, cosine (DC)", "", config(scale, scheme="intra", distance="cosine"))]
+    dc = Cell("intra, cosine (DC)", "", config(scale, scheme="intra", distance="cosine"))
+    return at_rates([*rows, dc], scale)
 
 
 def make(scale: Settings, typed: str) -> None:
     """Runs the cells, writes table1_levels.md, .csv, .png and .html."""
     scale = resolve(scale, NAME)
     found = run(cells(scale), scale)
-    column_of = lambda one: "accuracy"
+    column_of = lambda one: one.column or "accuracy"
     tables = [accuracy_table("scheme", found, column_of)]
     tables += difference_tables("multi-level", found, column_of)
     save(Page(NAME, "Levels of matching", typed), tables, found, scale)

@@ -3,6 +3,7 @@
     python -m experiments.table2_distances --smoke
     python -m experiments.table2_distances --ipc 1 --out results/distances
     python -m experiments.table2_distances --ipc 1 --distances cosine l2 cosine+l2 --iterations 60
+    python -m experiments.table2_distances --distances cosine cosine+l2 --image-lrs 0.1 0.3 1
     python -m experiments.table2_distances --variants my_research:with_manhattan --runs runs/own
 
 The paper's ablation of its distance (arXiv 2208.00311); its values could not be obtained, so none
@@ -20,14 +21,15 @@ from typing import Annotated, get_args
 
 from experiments import command, table
 from experiments.page import Page, accuracy_table, difference_tables, save
-from experiments.sweep import Cell, Scale, config, read_run, resolve, run
+from experiments.rates import RatedScale, at_rates
+from experiments.sweep import Cell, config, read_run, resolve, run
 from gm_jax.config import DistanceName
 
 NAME = "table2_distances"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Scale):
+class Settings(RatedScale):
     """The size of every condensation and evaluation, and further rows."""
 
     distances: Annotated[tuple[DistanceName, ...], command.SOME] = get_args(DistanceName)
@@ -39,9 +41,10 @@ class Settings(Scale):
 
 
 def cells(scale: Settings) -> list[Cell]:
-    """A row for each distance and variant."""
+    """A row for each distance and variant, at every learning rate."""
     rows = [Cell(name, "", config(scale, distance=name)) for name in scale.distances]
-    return rows + [Cell(name, "", config(scale), variant=name) for name in scale.variants]
+    rows += [Cell(name, "", config(scale), variant=name) for name in scale.variants]
+    return at_rates(rows, scale)
 
 
 def make(scale: Settings, typed: str) -> None:
@@ -49,7 +52,7 @@ def make(scale: Settings, typed: str) -> None:
     scale = resolve(scale, NAME)
     of_runs = [found for folder in scale.runs for found in read_run(folder)]
     found = run(cells(scale), scale) + of_runs
-    column_of = lambda one: "accuracy"
+    column_of = lambda one: one.column or "accuracy"
     tables = [accuracy_table("distance", found, column_of)]
     tables += difference_tables("cosine+l2", found, column_of)
     save(Page(NAME, "Distances between gradients", typed), tables, found, scale)

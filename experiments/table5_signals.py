@@ -7,7 +7,7 @@
 Every row is the paper's method with another signal (see `experiments.signal_variants`).  Equal
 minutes are those that the gradient's iterations take on this machine, compilation left out; seconds
 per iteration are measured once, and kept in OUT/seconds.json: let nothing else run at that moment.
-Each row is also compared with the gradient in pairs, set by set.
+Each row is also compared with the gradient in pairs, set by set, at every learning rate.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ from typing import Annotated
 from experiments import command, table
 from experiments.pacing import measured
 from experiments.page import Page, accuracy_table, difference_tables, save
-from experiments.sweep import Cell, Scale, check_cell, config, resolve, run
+from experiments.rates import RatedScale, at_rates
+from experiments.sweep import Cell, check_cell, config, resolve, run
 from gm_jax.checks import Count
 from gm_jax.errors import UserError
 
@@ -37,7 +38,7 @@ SIGNALS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Scale):
+class Settings(RatedScale):
     """The size of every condensation and evaluation; the defaults are the paper's."""
 
     ipcs: Annotated[tuple[Count, ...], command.SOME] = (1, 10)
@@ -82,7 +83,7 @@ def make(scale: Settings, typed: str) -> None:
     for cell in cells:
         check_cell(cell)
     seconds = measured(cells, scale)
-    found = run(cells + at_equal_minutes(cells, seconds), scale)
+    found = run(at_rates(cells + at_equal_minutes(cells, seconds), scale), scale)
     again = [one for one in found if one.row == GRADIENT]
     found += [one._replace(column=f"{one.column}, equal minutes") for one in again]
     column_of = lambda one: one.column

@@ -23,6 +23,7 @@ from experiments import (
     launch,
     pacing,
     page,
+    rates,
     recipes,
     rivals,
     sweep,
@@ -365,6 +366,17 @@ def test_rows_are_chosen():
     assert [cell.row for cell in table2_distances.cells(distances)] == ["l2", "cosine"]
 
 
+def test_learning_rates_are_columns():
+    scale = table2_distances.Settings(distances=("l2",), image_lrs=(0.1, 3.0))
+    found = table2_distances.cells(scale)
+    assert [(cell.column, cell.config.image_lr) for cell in found] == [
+        ("image lr 0.1", (0.1,)),
+        ("image lr 3", (3.0,)),
+    ]
+    of_column = rates.at_rates([sweep.Cell("a", "ipc 1", Config())], scale)
+    assert [cell.column for cell in of_column] == ["image lr 0.1, ipc 1", "image lr 3, ipc 1"]
+
+
 def test_signals_at_equal_minutes_take_as_long_as_the_gradient():
     """A signal that takes twice as long gets half of the iterations."""
     cells = table5_signals.rows(table5_signals.Settings(dataset="digits", ipcs=(1,), iterations=9))
@@ -569,6 +581,19 @@ def test_the_table_of_distances_has_rows_of_variants_and_runs(run, tmp_path, cap
     text = (tmp_path / "table2_distances.md").read_text()
     assert all(f"| {name} |" in text for name in names)
     assert "| less cosine+l2, in pairs" in text
+
+
+@pytest.mark.slow
+def test_the_table_of_signals_at_two_learning_rates(tmp_path, capsys):
+    """Six rows at equal iterations and at equal minutes, each at both rates, and compared there."""
+    rates = ["--image-lrs", "0.1", "1"]
+    assert table5_signals.main(["--smoke", "--out", str(tmp_path), *rates]) == 0
+    found = assert_written(tmp_path, "table5_signals", capsys.readouterr().out)
+    columns = [f"image lr {rate}, ipc 1{at}" for rate in (0.1, 1) for at in ("", ", equal minutes")]
+    assert {row["column"] for row in found} == set(columns)
+    assert all(sum(row["column"] == column for row in found) == 6 for column in columns)
+    text = (tmp_path / "table5_signals.md").read_text()
+    assert text.count("no pairs") == 0
 
 
 @pytest.mark.parametrize(
