@@ -22,7 +22,7 @@ a fresh ConvNet, and the gradients that follow are a few percent as long: severa
 PRODUCT_WEIGHT = 0.01
 """Of products of the Hessian or the Gauss-Newton matrix with the gradient.
 
-They are some 50 (`digits`) to 100 times (Fashion-MNIST) as long as the gradient in a fresh ConvNet,
+They are some 50 (`digits`) to 140 times (Fashion-MNIST) as long as the gradient in a fresh ConvNet,
 and would move the images as much further, at the gradient's learning rate.
 """
 
