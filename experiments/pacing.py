@@ -29,7 +29,7 @@ def seconds_per_iteration(cells: Sequence[Cell]) -> list[float]:
     """Of one set of each cell: the mean of the iterations after the first.
 
     The cells take turns, since a machine's speed drifts: each for two iterations at least, and for
-    more, 100 at most, until they have taken five seconds a cell.  Iterations of more than ten outer
+    more, 100 at most, until these come to five seconds a cell.  Iterations of more than ten outer
     steps are scaled from ten, between which the network trains nine times: it is up to a tenth of
     that training too little.  Where a step rule decides how long it trains, later iterations may
     take longer than these.
