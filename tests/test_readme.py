@@ -94,7 +94,7 @@ def test_the_variants_of_the_research_guide_condense(capsys):
                     images = gm_jax.condense(config, data, variant).images
                     assert not np.allclose(images, plain, atol=1e-6), name
                     tried += 1
-    assert tried == 9
+    assert tried == 10
 
 
 @pytest.mark.slow
