@@ -58,7 +58,7 @@ AugmentName = Literal["none", "dsa", "idc"]
 ProtocolName = Literal["paper", "dsa", "idc", "ddranking"]
 InnerDataName = Literal["synthetic", "real"]
 PrecisionName = Literal["default", "high", "highest"]
-ConvolutionName = Literal["xla", "products", "winograd"]
+ConvolutionName = Literal["xla", "hybrid", "products", "winograd"]
 
 OF_INNER_EPOCHS = (
     "inner_epochs",
@@ -175,10 +175,11 @@ class Config:
     (default), in three such passes on a TPU (high), or as float32 (highest). A CPU computes in
     float32."""
     convolution: ConvolutionName | None = None
-    """How convolutions are computed, for speed alone. Default: winograd on a CPU, xla elsewhere."""
+    """How convolutions are computed, for speed alone. Default: winograd on a CPU, hybrid on a
+    GPU, xla on a TPU."""
     microbatch: CountOrAll | None = None
     """Images at a time in means over images, for speed and memory alone; 0 is all at once.
-    Default: 16 on a CPU, all at once elsewhere."""
+    Default: 16 on a CPU, 1024 elsewhere."""
     class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
     All at once too where the images of all fit in one --microbatch. Default: 1."""
@@ -264,8 +265,7 @@ class Evaluation:
     skip_random_real: bool = False
     """Train on the condensed images alone."""
     chunk: CountOrAll | None = None
-    """Networks at a time on a device, for speed and memory alone; 0 is all at once. Default: 1 on a
-    CPU, 20 elsewhere."""
+    """Networks at a time on a device, for speed and memory alone; 0 is all at once. Default: 1."""
     devices: Count | None = None
     """Devices that networks are spread over. Default: all, as far as there are networks."""
 

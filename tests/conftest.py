@@ -6,7 +6,8 @@ from pathlib import Path
 
 from compiling import DEFAULT_EMITTERS, with_older_emitters
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # where libtpu is installed, JAX looks for a TPU otherwise
+# Where libtpu is installed, JAX would look for a TPU.  `JAX_PLATFORMS=cuda,cpu` tests a GPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = with_older_emitters(os.environ.get("XLA_FLAGS", ""))
 
 import jax
@@ -15,10 +16,12 @@ from jaxtyping import install_import_hook
 
 install_import_hook("gm_jax", "beartype.beartype").__enter__()  # before any import of gm_jax
 
+ON_CPU = os.environ["JAX_PLATFORMS"] == "cpu"
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)  # as if there were so many: sets are spread over them
 # Compiling is what these tests spend their time on: compile quickly, and each program only once.
-jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_disable_most_optimizations", ON_CPU)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -37,7 +40,7 @@ def pytest_configure(config):
     folder = Path(config.rootpath) / ".pytest_cache" / "compiled" / processor()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(ON_CPU))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

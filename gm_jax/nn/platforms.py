@@ -33,12 +33,19 @@ class Defaults(NamedTuple):
 # an iteration of 16 seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
 # (experiments/benchmarks/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
+# Measured on an H100 (docs/performance.md).  Kernels of ten images end before the next ones are
+# launched: taking all classes at once, where they are at most 1024 images, made matching three to
+# four times as fast.  256 real images of one class fill the GPU: ten classes of them at once were
+# no faster, in ten times the memory.  Four sets at once took 1.6 times as long as in turn, and 20
+# networks at once 30 GB.
+GPU = Defaults("hybrid", microbatch=1024, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
 # at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256
-# images of one class are work enough for a chip.  Sets go one after another for the same reason.
-ACCELERATOR = Defaults("xla", microbatch=None, class_chunk=1, set_chunk=1, network_chunk=20)
+# images of one class are work enough for a chip.  Sets go one after another for the same reason,
+# and networks, whose test images are the most that is computed at once.
+TPU = Defaults("xla", microbatch=1024, class_chunk=1, set_chunk=1, network_chunk=1)
 
-PLATFORMS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}
+PLATFORMS = {"cpu": CPU, "gpu": GPU, "tpu": TPU}
 
 
 def compiler_options(platform: str | None = None) -> dict[str, Any]:
@@ -57,4 +64,4 @@ def compiler_options(platform: str | None = None) -> dict[str, Any]:
 
 def defaults() -> Defaults:
     """The defaults for JAX's default backend."""
-    return PLATFORMS.get(jax.default_backend(), ACCELERATOR)
+    return PLATFORMS.get(jax.default_backend(), TPU)
