@@ -4,21 +4,23 @@
     python -m experiments.benchmarks.bench --quick    # the smallest ones: five minutes
 
 A case (`cases.py`) runs in three fresh processes: one that imports JAX, and two that import
-PyTorch, of which one works as the method's authors do and one is tuned (`torch_tuned.py`).  Each
-prepares the case and calls it once without a clock; then they take turns, one timed call each,
-never two at once.  Inputs are noise of the same shapes (speed does not depend on pixel values) and
-on the device before the clock starts.  Both ways of the port are tested against the golden vectors
-first.  Run nothing else meanwhile: a busy machine slows the programs by different factors.
+PyTorch, of which one works as the method's authors do and one is tuned (`torch_tuned.py`, on a GPU
+`torch_graphs.py`).  Each prepares the case and calls it once without a clock; then they take turns,
+one timed call each, never two at once.  On an accelerator the three prepare all cases first.
+Inputs are noise of the same shapes (speed does not depend on pixel values) and on the device before
+the clock starts.  Both ways of the port are tested against the golden vectors first.  Run nothing
+else meanwhile: a busy machine slows the programs by different factors.
 
 An iteration is cut to 2 outer steps at most, because outer steps are all alike: `2 of 10` is two
 image updates with the paper's inner epochs between them, where a full iteration has ten, and nine
 times the inner epochs.  Our iteration draws new real images in each outer step, the port's is
 given them.  Likewise 20 epochs stand for an evaluation's hundreds.
 
-Memory peaks are of the process on a CPU, and of the device's memory elsewhere.  The share of the
-matrix rate is a case's FLOPs (formulas in `cases.py`) by its median seconds, over the FLOP/s of a
-large float32 matrix product: measured before and after each case (the higher one counts), in
-another process, so that its matrices do not count as the case's memory.
+Memory peaks are of the process on a CPU; elsewhere of a case on the device, by the compiler's
+analysis of our program and by PyTorch's allocator.  The share of the matrix rate is a case's FLOPs
+(formulas in `cases.py`) by its median seconds, over the FLOP/s of a large float32 matrix product at
+the default precision: measured before and after each case (the higher one counts; on an accelerator
+after it), in another process, so that its matrices do not count as the case's memory.
 """
 
 import dataclasses
@@ -26,6 +28,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,16 +168,56 @@ def measure(case: Case, repeats: int, rate_before: float, rate: Ask) -> tuple[Re
     ):
         programs = ours, authors, tuned
         prepared = [program("prepare", dataclasses.asdict(case)) for program in programs]
-        turns = [[program("time") for program in programs] for _ in range(repeats)]
+        turns = take_turns(programs, name, repeats)
         memories = [program("memory") for program in programs]
     rate_after = rate("matrix rate")
     by_ours, by_authors, by_tuned = (
-        Measured(list(seconds), **memory)
-        for seconds, memory in zip(zip(*turns, strict=True), memories, strict=True)
+        Measured(seconds, **memory) for seconds, memory in zip(turns, memories)
     )
     higher, compile_s = max(rate_before, rate_after), prepared[0]["compile_s"]
     result = Result(case, by_ours, by_authors, by_tuned, compile_s, flops(case), higher)
     return result, rate_after
+
+
+def take_turns(programs: Sequence[Ask], name: str, repeats: int) -> list[list[float]]:
+    """Seconds of each program's calls of a case, one call each in turn."""
+    turns = [[program("time", name) for program in programs] for _ in range(repeats)]
+    return [list(seconds) for seconds in zip(*turns, strict=True)]
+
+
+def measure_together(cases: Sequence[Case], repeats: int, rate: Ask) -> Iterator[Result]:
+    """The programs on all cases, each in one process, prepared before anything is timed.
+
+    For an accelerator, which is often lent by the minute: starting and compiling take most of it,
+    and its memory can be told case by case.
+    """
+    with (
+        start(OURS, "all cases") as ours,
+        start(AUTHORS, "all cases") as authors,
+        start(TUNED, "all cases") as tuned,
+    ):
+        programs = ours, authors, tuned
+        imports = [program("memory")["imports_bytes"] for program in programs]
+        every = lambda program: [program("prepare", dataclasses.asdict(case)) for case in cases]
+        with ThreadPoolExecutor(len(programs)) as pool:
+            prepared = list(pool.map(every, programs))
+        for case, infos in zip(cases, zip(*prepared)):
+            turns = take_turns(programs, case_name(case), repeats)
+            peaks = [info["peak_bytes"] for info in infos]
+            by_ours, by_authors, by_tuned = map(Measured, turns, imports, peaks)
+            compile_s, latest = infos[0]["compile_s"], rate("matrix rate")
+            yield Result(case, by_ours, by_authors, by_tuned, compile_s, flops(case), latest)
+
+
+def measure_all(settings: Settings, platform: str, rate: Ask) -> Iterator[Result]:
+    """Every case: in processes of its own on a CPU, else all in one process of each program."""
+    if platform != "cpu":
+        yield from measure_together(list(list_cases(settings)), settings.repeats, rate)
+        return
+    latest = rate("matrix rate")
+    for case in list_cases(settings):
+        result, latest = measure(case, settings.repeats, latest, rate)
+        yield result
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -203,9 +246,7 @@ def run(settings: Settings, results: list[Result]) -> None:
     print(f"largest relative error {worst:.0e}", flush=True)
     with start(OURS, "matrix rate") as rate:
         about = machine(rate("about"), torch_about) | {"load_at_start": load}
-        latest = rate("matrix rate")
-        for case in list_cases(settings):
-            result, latest = measure(case, settings.repeats, latest, rate)
+        for result in measure_all(settings, about["jax"]["platform"], rate):
             results.append(result)
             print(progress(result), flush=True)
             save(settings, about, results)

@@ -41,6 +41,8 @@ class Way(NamedTuple):
         inner_epoch: `(net, optimiser, images, labels, batch, augment)`; the mean loss.
         sgd: `torch.optim.SGD`, or one with other defaults.
         prepare: what is done to a network before it is used.
+        match: `(way, net, syn, real_grads, scheme, distance)`, the matching loss; its gradient is
+            left in `syn.grad`.
     """
 
     real_gradients: Callable[[nn.Module, Tensor], list[Gradients]]
@@ -48,6 +50,7 @@ class Way(NamedTuple):
     inner_epoch: Callable[[nn.Module, SGD, Tensor, Tensor, int, Augment], Tensor | float]
     sgd: Callable[..., SGD]
     prepare: Callable[[nn.Module], nn.Module]
+    match: Callable[["Way", nn.Module, Tensor, Sequence[Gradients], Scheme, Distance], Tensor]
 
 
 def _cosine_rows(a: Tensor, b: Tensor) -> Tensor:
@@ -122,8 +125,8 @@ def match(
     net: nn.Module,
     syn: Tensor,
     real_grads: Sequence[Gradients],
-    scheme: Scheme = multi_level,
-    distance: Distance = cosine_l2,
+    scheme: Scheme,
+    distance: Distance,
 ) -> Tensor:
     """Matching loss of `syn [C, ipc, ch, h, w]`; its gradient is left in `syn.grad`."""
     loss = scheme(way.synthetic_gradients(net, syn), real_grads, distance)
@@ -157,8 +160,10 @@ def inner_epoch(
     return total / len(images)
 
 
-AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD, prepare=unchanged)
+AUTHORS = Way(real_gradients, synthetic_gradients, inner_epoch, SGD, unchanged, match)
 """One class after another at once, a data loader, an optimiser with its defaults."""
+
+CPU = torch.device("cpu")
 
 BATCH = 256
 """Images in a batch of an inner epoch."""
@@ -201,7 +206,7 @@ def iteration(
     losses = []
     for step in range(outer):
         real_grads = way.real_gradients(net, draw(step))
-        losses.append(match(way, net, syn, real_grads, scheme, distance).item())
+        losses.append(way.match(way, net, syn, real_grads, scheme, distance).item())
         optimiser.step()
         if step < outer - 1:
             images = syn.detach().clone().flatten(0, 1)
@@ -280,12 +285,11 @@ def golden_params(params: Sequence[tuple[str, Sequence[int]]], seed: int) -> lis
     return arrays
 
 
-def with_golden_params(net: nn.Module, about: dict, seed: int, dtype: torch.dtype) -> nn.Module:
+def with_golden_params(net: nn.Module, about: dict, seed: int) -> nn.Module:
     """The network of a golden json, whose parameter names and order must be ours."""
     names = [name for name, _ in net.named_parameters()]
     if names != [name for name, _ in about["params"]]:
         raise ValueError(f"parameters {names} are not those of the golden file")
-    net = net.to(dtype)
     with torch.no_grad():
         arrays = golden_params(about["params"], seed)
         for parameter, array in zip(net.parameters(), arrays, strict=True):
@@ -293,30 +297,31 @@ def with_golden_params(net: nn.Module, about: dict, seed: int, dtype: torch.dtyp
     return net
 
 
-def golden_network(way: Way, about: dict, dtype: torch.dtype) -> nn.Module:
-    """The ConvNet of a golden json about a part of the method."""
+def golden_network(way: Way, about: dict, like: Tensor) -> nn.Module:
+    """The ConvNet of a golden json about a part of the method, of the type and where `like` is."""
     sizes = about["channel"], about["classes"], about["size"], about["net"]["w"]
-    net = way.prepare(NETWORKS["convnet"](*sizes))
-    return with_golden_params(net, about, about["params_seed"], dtype)
+    net = way.prepare(NETWORKS["convnet"](*sizes).to(like))
+    return with_golden_params(net, about, about["params_seed"])
 
 
-def check_networks(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_networks(way: Way, about: dict, golden: Arrays) -> Pairs:
     """Logits of each network on grey and colour images."""
     for network in NETWORKS.values():
         for channel in (1, 3):
             name = f"{network.__name__}_{channel}ch"
             side = about[name]["size"]
-            net = way.prepare(network(channel, 10, side))
-            net = with_golden_params(net, about[name], 4000, dtype)
+            logits = golden[f"{name}/logits"]
+            net = way.prepare(network(channel, 10, side).to(logits))
+            net = with_golden_params(net, about[name], 4000)
             pixels = np.random.RandomState(4999).standard_normal((4, channel, side, side))
-            yield net(torch.from_numpy(pixels).to(dtype)), golden[f"{name}/logits"]
+            yield net(torch.from_numpy(pixels).to(logits)), logits
 
 
-def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_matching(way: Way, about: dict, golden: Arrays) -> Pairs:
     """Real gradients, distances, matching losses, image gradients."""
-    net = golden_network(way, about, dtype)
+    net = golden_network(way, about, golden["real"])
     real, syn = golden["real"], golden["syn"].requires_grad_()
-    losses = [class_loss(net, images, label) for label, images in enumerate(real)]
+    losses = [class_loss(net, images, label).detach() for label, images in enumerate(real)]
     yield torch.stack(losses), golden["real_loss"]
     real_grads = way.real_gradients(net, real)
     names = [name for name, _ in about["params"]]
@@ -328,17 +333,19 @@ def check_matching(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) ->
         yield stacked[names.index(name)], golden[f"real_grad/{name}"]
     for metric, distance in DISTANCES.items():
         pairs = zip(way.synthetic_gradients(net, syn), real_grads, strict=True)
-        yield torch.stack([distance(s, t) for s, t in pairs]), golden[f"intra/{metric}/per_class"]
+        of_classes = torch.stack([distance(s, t) for s, t in pairs]).detach()
+        del pairs  # a CUDA graph is not captured while an autograd graph of its network is alive
+        yield of_classes, golden[f"intra/{metric}/per_class"]
         for name, scheme in SCHEMES.items():
-            loss = match(way, net, syn, real_grads, scheme, distance)
+            loss = way.match(way, net, syn, real_grads, scheme, distance)
             yield loss, golden[f"{name}/{metric}/loss"]
             assert syn.grad is not None
             yield syn.grad, golden[f"{name}/{metric}/grad_syn"]
 
 
-def check_iteration(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_iteration(way: Way, about: dict, golden: Arrays) -> Pairs:
     """Losses, images and network norms after each outer step."""
-    net = golden_network(way, about, dtype)
+    net = golden_network(way, about, golden["real"])
     syn = golden["syn0"].clone().unflatten(0, (about["classes"], about["ipc"])).requires_grad_()
     scheme, distance = SCHEMES[about["scheme"]], DISTANCES[about["metric"]]
     ours: Arrays = {}
@@ -350,30 +357,30 @@ def check_iteration(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -
     draw = golden["real"].__getitem__
     optimiser, outer, inner = image_optimiser(syn), about["outer"], about["inner"]
     losses = iteration(way, net, syn, optimiser, draw, outer, inner, scheme, distance, report)
-    ours |= {f"loss/{k}": torch.tensor(loss, dtype=dtype) for k, loss in enumerate(losses)}
+    ours |= {f"loss/{k}": torch.tensor(loss, dtype=torch.float64) for k, loss in enumerate(losses)}
     for name in golden.keys() - {"real", "syn0"}:
         yield ours[name], golden[name]
     # not in the golden file: no inner epochs follow the last outer step
     yield ours[f"net_after/{outer - 1}"], ours[f"net_after/{outer - 2}"]
 
 
-def check_overfit(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_overfit(way: Way, about: dict, golden: Arrays) -> Pairs:
     """Validation losses and the number of epochs."""
-    net = golden_network(way, about, dtype)
+    net = golden_network(way, about, golden["syn"])
     syn, syn_labels, val, val_labels = (
         golden[name] for name in ("syn", "syn_labels", "val", "val_labels")
     )
     optimiser, cap = network_optimiser(way, net), about["max_steps"]
     losses = overfit_epochs(way, net, optimiser, syn, syn_labels, val, val_labels, cap)
     yield torch.tensor(len(losses) - 1), golden["steps"]
-    yield torch.tensor(losses, dtype=dtype), golden["val_losses"]
+    yield torch.tensor(losses, dtype=torch.float64), golden["val_losses"]
 
 
-def check_evaluate(way: Way, about: dict, golden: Arrays, dtype: torch.dtype) -> Pairs:
+def check_evaluate(way: Way, about: dict, golden: Arrays) -> Pairs:
     """Training losses and test logits."""
-    net = golden_network(way, about, dtype)
+    net = golden_network(way, about, golden["syn"])
     losses = train_network(way, net, golden["syn"], golden["syn_labels"], about["epochs"])
-    yield torch.tensor(losses, dtype=dtype), golden["train_losses"]
+    yield torch.tensor(losses, dtype=torch.float64), golden["train_losses"]
     yield net(golden["test"]), golden["test_logits"]
 
 
@@ -391,25 +398,27 @@ CHECKS = {
 
 def relative_error(ours: Tensor, golden: Tensor) -> float:
     """max |ours - golden| / max |golden|; infinite where the shapes differ."""
+    ours = ours.to(golden)
     if ours.shape != golden.shape:
         return float("inf")
     return ((ours - golden).abs().max() / golden.abs().max()).item()
 
 
-def check_file(way: Way, folder: Path, name: str, dtype: torch.dtype = torch.float64) -> float:
-    """The largest relative error of one golden file."""
+def check_file(way: Way, folder: Path, name: str, device: torch.device = CPU) -> float:
+    """The largest relative error of one golden file, in float64."""
     about = json.loads((folder / f"{name}.json").read_text())
     arrays = {k: torch.from_numpy(array) for k, array in np.load(folder / f"{name}.npz").items()}
-    golden = {k: v.to(dtype) if v.is_floating_point() else v for k, v in arrays.items()}
+    golden = {
+        k: array.to(device, torch.float64 if array.is_floating_point() else None)
+        for k, array in arrays.items()
+    }
     # NumPy's max, because Python's would lose a NaN
-    return np.max(
-        [relative_error(*pair) for pair in CHECKS[name](way, about, golden, dtype)]
-    ).item()
+    return np.max([relative_error(*pair) for pair in CHECKS[name](way, about, golden)]).item()
 
 
-def check(way: Way, golden_dir: Path, dtype: torch.dtype = torch.float64) -> dict[str, float]:
+def check(way: Way, golden_dir: Path, device: torch.device = CPU) -> dict[str, float]:
     """The largest relative error of every golden file about this method."""
-    return {name: check_file(way, golden_dir, name, dtype) for name in CHECKS}
+    return {name: check_file(way, golden_dir, name, device) for name in CHECKS}
 
 
 if __name__ == "__main__":

@@ -30,18 +30,13 @@ OF_EPOCH = 10
 """Images in a microbatch of an inner epoch."""
 
 
-def microbatches(images: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Parts of that size on a CPU; all at once on a GPU, whose caches hold none of them."""
-    return (images,) if images.is_cuda else images.split(size)
-
-
 def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
     """gT_c of each class, summed over microbatches."""
     parameters = list(net.parameters())
     found: list[Gradients] = []
     for label, images in enumerate(real):
         total = [torch.zeros_like(p) for p in parameters]
-        for part in microbatches(images, OF_REAL):
+        for part in images.split(OF_REAL):
             loss = class_loss(net, part, label) * (len(part) / len(images))
             torch._foreach_add_(total, torch.autograd.grad(loss, parameters))
         found.append(total)
@@ -59,7 +54,7 @@ def synthetic_gradients(net: nn.Module, syn: Tensor) -> list[Gradients]:
                 parameters,
                 create_graph=True,
             )
-            for part in microbatches(images, OF_EPOCH)
+            for part in images.split(OF_EPOCH)
         ]
         found.append([functools.reduce(torch.add, tensors) for tensors in zip(*parts, strict=True)])
     return found
@@ -77,7 +72,7 @@ def inner_epoch(
     total = torch.zeros((), dtype=images.dtype, device=images.device)
     for chosen in torch.randperm(len(images), device=images.device).split(batch):
         optimiser.zero_grad(set_to_none=False)
-        for part in microbatches(chosen, OF_EPOCH):
+        for part in chosen.split(OF_EPOCH):
             logits = net(augment(images[part]))
             loss = F.cross_entropy(logits, labels[part], reduction="sum")
             (loss / len(chosen)).backward()
@@ -105,6 +100,7 @@ TUNED = Way(
     inner_epoch,
     functools.partial(SGD, fused=True),
     prepare,
+    torch_port.match,
 )
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from experiments.benchmarks.cases import Case
+from experiments.benchmarks.cases import Case, case_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,19 +96,21 @@ def serve(
         prepare: `case -> (call, info)`; `info` is the reply to "prepare", after a first call that
             is not timed.
         peak_bytes: the largest memory so far.
-        further: what answers requests other than "prepare", "time" (seconds of a call) and
-            "memory".
+        further: what answers requests other than "prepare", "time" (seconds of a call of the case
+            of that name) and "memory".
     """
     imports, replies = peak_bytes(), _reply_channel()
-    call: Call = lambda: None
+    calls: dict[str, Call] = {}
     reply: Any
     for line in sys.stdin:
         name, argument = json.loads(line)
         if name == "prepare":
-            call, reply = prepare(Case(**argument))
+            case = Case(**argument)
+            call, reply = prepare(case)
             call()
+            calls[case_name(case)] = call
         elif name == "time":
-            reply = seconds(call)
+            reply = seconds(calls[argument])
         elif name == "memory":
             reply = {"imports_bytes": imports, "peak_bytes": peak_bytes()}
         else:

@@ -35,7 +35,8 @@ def work(way: Way, case: Case) -> Call:
         return torch.randn(*images, channel, height, width, device=DEVICE)
 
     def fresh_network() -> nn.Module:
-        return way.prepare(NETWORKS[case.network](channel, CLASSES, height).to(DEVICE))
+        with DEVICE:  # its parameters are drawn there
+            return way.prepare(NETWORKS[case.network](channel, CLASSES, height))
 
     net, labels = fresh_network(), torch.arange(CLASSES, device=DEVICE)
     if case.part == REAL:
@@ -44,7 +45,9 @@ def work(way: Way, case: Case) -> Call:
     if case.part == MATCH:
         real_grads = [[torch.randn_like(p) for p in net.parameters()] for _ in range(CLASSES)]
         syn = noise(CLASSES, case.ipc).requires_grad_()
-        return lambda: torch_port.match(way, net, syn, real_grads)
+        return lambda: way.match(
+            way, net, syn, real_grads, torch_port.multi_level, torch_port.cosine_l2
+        )
     if case.part == ITERATION:
         real = noise(CLASSES, case.batch_real)
         return lambda: iteration(way, case, fresh_network(), noise(CLASSES, case.ipc), real)
@@ -81,15 +84,22 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def prepare(way: Way, case: Case) -> tuple[Call, dict[str, float]]:
-    """The case, ready to be called; the tuned port compiles in the first, untimed call."""
+    """The case, ready to be called; the tuned port compiles in the first, untimed call.
+
+    On a GPU that is made here, and the memory that it takes is told, beside what other cases hold.
+    """
+    if DEVICE.type == "cpu":
+        return work(way, case), {}
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
     call = work(way, case)
 
     def finished():
         call()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
 
-    return finished, {}
+    finished()
+    return finished, {"peak_bytes": torch.cuda.max_memory_allocated() - before}
 
 
 def peak_bytes() -> int:
@@ -100,7 +110,7 @@ def peak_bytes() -> int:
 def check_grey(way: Way) -> dict[str, float]:
     """The errors on the golden files without colour, and of the networks: a third of the time."""
     grey = ("networks", "matching_gray", "iteration_gray_baseline", "evaluate_gray")
-    return {name: torch_port.check_file(way, torch_port.GOLDEN_DIR, name) for name in grey}
+    return {name: torch_port.check_file(way, torch_port.GOLDEN_DIR, name, DEVICE) for name in grey}
 
 
 def about() -> dict[str, Any]:
@@ -117,7 +127,7 @@ def about() -> dict[str, Any]:
 def main(way: Way) -> None:
     """Answers the requests of `bench`."""
     further = {
-        "check": lambda: torch_port.check(way, torch_port.GOLDEN_DIR),
+        "check": lambda: torch_port.check(way, torch_port.GOLDEN_DIR, DEVICE),
         "check grey": lambda: check_grey(way),
         "about": about,
     }

@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, programs and refusals.  Nothing is timed, no PyTorch is needed."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -140,6 +141,36 @@ def test_a_worker_that_dies_ends_the_benchmark_with_status_1(monkeypatch, tmp_pa
     monkeypatch.setattr(bench, "AUTHORS", "experiments.no_such_worker")
     assert bench.main(["--quick", "--out", str(tmp_path / "bench.json")]) == 1
     assert "bench: checking the port: experiments.no_such_worker died" in capfd.readouterr().err
+
+
+def test_on_an_accelerator_all_cases_are_prepared_before_one_is_timed(monkeypatch):
+    """Each program's seconds, memory and compile time end up in its own columns."""
+    asked = []
+
+    @contextlib.contextmanager
+    def start(module, purpose):
+        of = {bench.OURS: 1, bench.AUTHORS: 2, bench.TUNED: 3}[module]
+        replies = {
+            "memory": {"imports_bytes": 10 * of, "peak_bytes": 0},
+            "prepare": {"compile_s": 0.5, "peak_bytes": 100 * of},
+            "time": float(of),
+        }
+
+        def ask(name, argument=None):
+            asked.append(name)
+            return replies[name]
+
+        yield ask
+
+    monkeypatch.setattr(bench, "start", start)
+    settings = bench.Settings(shapes=("mnist",), ipc=(1,), repeats=2)
+    found = list(bench.measure_all(settings, "gpu", lambda name: 7.0))
+    assert [result.case for result in found] == list(bench.list_cases(settings))
+    assert asked == ["memory"] * 3 + ["prepare"] * 3 * len(found) + ["time"] * 6 * len(found)
+    assert found[0].tuned == report.Measured([3.0, 3.0], 30, 300)
+    assert found[0].authors == report.Measured([2.0, 2.0], 20, 200)
+    assert found[0].ours == report.Measured([1.0, 1.0], 10, 100)
+    assert (found[0].compile_s, found[0].matrix_rate) == (0.5, 7.0)
 
 
 def test_results_are_saved_as_json(tmp_path):

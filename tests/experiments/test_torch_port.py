@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from experiments.benchmarks import torch_port, torch_tuned
+from experiments.benchmarks import torch_graphs, torch_port, torch_tuned
 
 pytestmark = pytest.mark.slow
 
@@ -25,3 +25,23 @@ def one_thread():
 def test_agrees_with_the_golden_file(name, way):
     # relative error = max |ours - golden| / max |golden|, the largest over the file's arrays
     assert torch_port.check_file(way, torch_port.GOLDEN_DIR, name) < 1e-9
+
+
+def called_again(function, examples, kept=()):
+    """For a CUDA graph, which a CPU has none of: the same copies in, and a call for a replay."""
+    held = [example.detach().clone() for example in examples]
+
+    def replay(*tensors):
+        for mine, given in zip(held, tensors, strict=True):
+            mine.copy_(given.detach())
+        return function(*held)
+
+    return replay
+
+
+@pytest.mark.parametrize("name", torch_port.CHECKS)
+def test_the_parts_that_a_gpu_captures_agree_with_the_golden_file(name, monkeypatch):
+    """Networks and optimisers share memory from one check to the next; nothing is compiled here."""
+    monkeypatch.setattr(torch_graphs, "capture", called_again)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net, dynamic: None)
+    assert torch_port.check_file(torch_graphs.GRAPHS, torch_port.GOLDEN_DIR, name) < 1e-9
