@@ -188,23 +188,26 @@ def take_turns(programs: Sequence[Ask], name: str, repeats: int) -> list[list[fl
 def measure_together(cases: Sequence[Case], repeats: int, rate: Ask) -> Iterator[Result]:
     """The programs on all cases, each in one process, prepared before anything is timed.
 
-    For an accelerator, which is often lent by the minute: starting and compiling take most of it,
-    and its memory can be told case by case.
+    For an accelerator, which is often lent by the minute: starting and compiling take most of it.
+    Peaks are those that a program tells of each case, or else its process's.
     """
     with (
+        ThreadPoolExecutor(3) as pool,  # left last: who waits for a worker is freed by its end
         start(OURS, "all cases") as ours,
         start(AUTHORS, "all cases") as authors,
         start(TUNED, "all cases") as tuned,
     ):
         programs = ours, authors, tuned
-        imports = [program("memory")["imports_bytes"] for program in programs]
         every = lambda program: [program("prepare", dataclasses.asdict(case)) for case in cases]
-        with ThreadPoolExecutor(len(programs)) as pool:
-            prepared = list(pool.map(every, programs))
+        prepared = list(pool.map(every, programs))
+        memories = [program("memory") for program in programs]
+        of_case = lambda info: {k: info[k] for k in ("peak_bytes",) if k in info}
         for case, infos in zip(cases, zip(*prepared)):
             turns = take_turns(programs, case_name(case), repeats)
-            peaks = [info["peak_bytes"] for info in infos]
-            by_ours, by_authors, by_tuned = map(Measured, turns, imports, peaks)
+            by_ours, by_authors, by_tuned = (
+                Measured(seconds, **memory | of_case(info))
+                for seconds, memory, info in zip(turns, memories, infos)
+            )
             compile_s, latest = infos[0]["compile_s"], rate("matrix rate")
             yield Result(case, by_ours, by_authors, by_tuned, compile_s, flops(case), latest)
 

@@ -60,11 +60,11 @@ HEAD = (
 )
 
 LEGEND = """\
-Seconds: median (lowest to highest). PyTorch: in the authors' way, and tuned (microbatches,
-torch.compile where it can be used, no data loader, a fused optimiser, an allocator that keeps its
-pages). A ratio above 1: gm_jax is faster.
+Seconds: median (lowest to highest). PyTorch: in the authors' way, and tuned (torch.compile where it
+can be used, no data loader, a fused optimiser; on a CPU microbatches and an allocator that keeps
+its pages, on a GPU CUDA graphs). A ratio above 1: gm_jax is faster.
 Peaks: MB of 10^6 bytes, of the process with its compiler (in brackets: after imports) on a CPU, of
-the device elsewhere."""
+a case on the device elsewhere."""
 
 
 def ratio(theirs: Measured, ours: Measured) -> float:

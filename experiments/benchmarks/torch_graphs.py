@@ -141,7 +141,8 @@ def _optimiser(parameters: tuple[Tensor, ...], settings: tuple[tuple[str, float]
     """The one optimiser of these parameters and settings."""
     optimiser = SGD(parameters, fused=True, **dict(settings))
     for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad is None:  # else graphs that were captured before would lose theirs
+            parameter.grad = torch.zeros_like(parameter)
         optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimiser
 

@@ -33,11 +33,11 @@ class Defaults(NamedTuple):
 # an iteration of 16 seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
 # (experiments/benchmarks/chunks.py).
 CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
-# Measured on an H100 (docs/performance.md).  Kernels of ten images end before the next ones are
-# launched: taking all classes at once, where they are at most 1024 images, made matching three to
-# four times as fast.  256 real images of one class fill the GPU: ten classes of them at once were
-# no faster, in ten times the memory.  Four sets at once took 1.6 times as long as in turn, and 20
-# networks at once 30 GB.
+# Measured on an H100 (docs/performance.md), ConvNet on 28x28x1.  Kernels of ten images end before
+# the next ones are launched: with all classes at once, where they are at most 1024 images, matching
+# took a third of the time.  256 real images of one class fill the GPU: ten classes of them at once
+# were no faster, in ten times the memory.  Four sets at once took 1.6 times as long as in turn, and
+# 20 networks at once need 30 GB (not timed).
 GPU = Defaults("hybrid", microbatch=1024, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
 # at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256

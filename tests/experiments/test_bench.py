@@ -151,8 +151,8 @@ def test_on_an_accelerator_all_cases_are_prepared_before_one_is_timed(monkeypatc
     def start(module, purpose):
         of = {bench.OURS: 1, bench.AUTHORS: 2, bench.TUNED: 3}[module]
         replies = {
-            "memory": {"imports_bytes": 10 * of, "peak_bytes": 0},
-            "prepare": {"compile_s": 0.5, "peak_bytes": 100 * of},
+            "memory": {"imports_bytes": 10 * of, "peak_bytes": 1000},
+            "prepare": {"compile_s": 0.5} | ({"peak_bytes": 100 * of} if of < 3 else {}),
             "time": float(of),
         }
 
@@ -166,8 +166,8 @@ def test_on_an_accelerator_all_cases_are_prepared_before_one_is_timed(monkeypatc
     settings = bench.Settings(shapes=("mnist",), ipc=(1,), repeats=2)
     found = list(bench.measure_all(settings, "gpu", lambda name: 7.0))
     assert [result.case for result in found] == list(bench.list_cases(settings))
-    assert asked == ["memory"] * 3 + ["prepare"] * 3 * len(found) + ["time"] * 6 * len(found)
-    assert found[0].tuned == report.Measured([3.0, 3.0], 30, 300)
+    assert asked == ["prepare"] * 3 * len(found) + ["memory"] * 3 + ["time"] * 6 * len(found)
+    assert found[0].tuned == report.Measured([3.0, 3.0], 30, 1000)  # it told no peak of a case
     assert found[0].authors == report.Measured([2.0, 2.0], 20, 200)
     assert found[0].ours == report.Measured([1.0, 1.0], 10, 100)
     assert (found[0].compile_s, found[0].matrix_rate) == (0.5, 7.0)

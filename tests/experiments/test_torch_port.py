@@ -28,15 +28,26 @@ def test_agrees_with_the_golden_file(name, way):
 
 
 def called_again(function, examples, kept=()):
-    """For a CUDA graph, which a CPU has none of: the same copies in, and a call for a replay."""
+    """For a CUDA graph, which a CPU has none of: a call for a replay, into the same tensors."""
     held = [example.detach().clone() for example in examples]
+    before = [tensor.detach().clone() for tensor in kept]
+    results = function(*held)
+    with torch.no_grad():
+        for tensor, value in zip(kept, before, strict=True):
+            tensor.copy_(value)
 
     def replay(*tensors):
         for mine, given in zip(held, tensors, strict=True):
             mine.copy_(given.detach())
-        return function(*held)
+        for mine, new in zip(leaves(results), leaves(function(*held)), strict=True):
+            mine.copy_(new)
+        return results
 
     return replay
+
+
+def leaves(tree):
+    return [tree] if isinstance(tree, torch.Tensor) else [t for part in tree for t in leaves(part)]
 
 
 @pytest.mark.parametrize("name", torch_port.CHECKS)
@@ -45,3 +56,11 @@ def test_the_parts_that_a_gpu_captures_agree_with_the_golden_file(name, monkeypa
     monkeypatch.setattr(torch_graphs, "capture", called_again)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net, dynamic: None)
     assert torch_port.check_file(torch_graphs.GRAPHS, torch_port.GOLDEN_DIR, name) < 1e-9
+
+
+def test_optimisers_of_one_network_leave_its_gradients_where_graphs_find_them():
+    parameters = list(torch.nn.Linear(2, 1).parameters())
+    torch_graphs.sgd(parameters, lr=0.01, momentum=0.5)
+    before = [parameter.grad for parameter in parameters]
+    torch_graphs.sgd(parameters, lr=0.01, momentum=0.9)
+    assert all(parameter.grad is held for parameter, held in zip(parameters, before))
