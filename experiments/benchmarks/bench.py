@@ -201,11 +201,10 @@ def measure_together(cases: Sequence[Case], repeats: int, rate: Ask) -> Iterator
         every = lambda program: [program("prepare", dataclasses.asdict(case)) for case in cases]
         prepared = list(pool.map(every, programs))
         memories = [program("memory") for program in programs]
-        of_case = lambda info: {k: info[k] for k in ("peak_bytes",) if k in info}
         for case, infos in zip(cases, zip(*prepared)):
             turns = take_turns(programs, case_name(case), repeats)
             by_ours, by_authors, by_tuned = (
-                Measured(seconds, **memory | of_case(info))
+                Measured(seconds, memory["imports_bytes"], {**memory, **info}["peak_bytes"])
                 for seconds, memory, info in zip(turns, memories, infos)
             )
             compile_s, latest = infos[0]["compile_s"], rate("matrix rate")

@@ -55,18 +55,19 @@ def capture(function: Callable[..., Any], examples: Sequence[Tensor], kept: Sequ
     return replay
 
 
-@functools.cache
-def _graphs() -> dict[tuple, Callable]:
-    """Every captured part, by what it was captured for."""
-    return {}
+_GRAPHS: dict[tuple, Callable] = {}
+"""Every captured part, by what it was captured for."""
+
+_NETWORKS: dict[tuple, nn.Module] = {}
+"""A compiled network of each kind, whose parameters the graphs refer to."""
 
 
 def replay(part: tuple, function: Callable, tensors: Sequence[Tensor], kept: Sequence[Tensor] = ()):
     """The part's result, by a graph that its first call captures."""
     key = (*part, *((tensor.shape, tensor.dtype) for tensor in tensors))
-    if key not in _graphs():
-        _graphs()[key] = capture(function, tensors, kept)
-    return _graphs()[key](*tensors)
+    if key not in _GRAPHS:
+        _GRAPHS[key] = capture(function, tensors, kept)
+    return _GRAPHS[key](*tensors)
 
 
 def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
@@ -95,17 +96,6 @@ def match(
     flat = [tensor for gradients in real_grads for tensor in gradients]
     loss, syn.grad = replay(("match", net, scheme, distance), loss_and_gradient, [syn, *flat])
     return loss
-
-
-def synthetic_gradients(net: nn.Module, syn: Tensor) -> list[Gradients]:
-    """gS_c of each class, differentiable, by the network as it was before it was compiled."""
-    parameters = list(net.parameters())
-    return [
-        torch.autograd.grad(
-            torch_port.class_loss(net.forward, images, label), parameters, create_graph=True
-        )
-        for label, images in enumerate(syn)
-    ]
 
 
 def inner_epoch(
@@ -156,23 +146,17 @@ def sgd(parameters, **settings: float) -> SGD:
     return optimiser
 
 
-@functools.cache
-def _networks() -> dict[tuple, nn.Module]:
-    """A compiled network of each kind."""
-    return {}
-
-
 def prepare(net: nn.Module) -> nn.Module:
     """The compiled network of the same kind, with the parameters of this one."""
     kind = (type(net), *((p.shape, p.dtype) for p in net.parameters()))
-    if kind not in _networks():
+    if kind not in _NETWORKS:
         net.compile(dynamic=False)
-        _networks()[kind] = net
-    held = _networks()[kind]
+        _NETWORKS[kind] = net
+    held = _NETWORKS[kind]
     with torch.no_grad():
         for mine, given in zip(held.parameters(), net.parameters(), strict=True):
             mine.copy_(given)
     return held
 
 
-GRAPHS = Way(real_gradients, synthetic_gradients, inner_epoch, sgd, prepare, match)
+GRAPHS = Way(real_gradients, torch_port.synthetic_gradients, inner_epoch, sgd, prepare, match)

@@ -112,10 +112,14 @@ def real_gradients(net: nn.Module, real: Tensor) -> list[Gradients]:
 
 
 def synthetic_gradients(net: nn.Module, syn: Tensor) -> list[Gradients]:
-    """gS_c of each class of `syn [C, ipc, ch, h, w]`, differentiable in `syn`."""
+    """gS_c of each class of `syn [C, ipc, ch, h, w]`, differentiable in `syn`.
+
+    `net.forward` is the network as it was before it may have been compiled: what `torch.compile`
+    makes cannot be differentiated twice.
+    """
     parameters = list(net.parameters())
     return [
-        torch.autograd.grad(class_loss(net, images, label), parameters, create_graph=True)
+        torch.autograd.grad(class_loss(net.forward, images, label), parameters, create_graph=True)
         for label, images in enumerate(syn)
     ]
 

@@ -30,7 +30,7 @@ WORK: dict[type, Callable[[Any], None]] = {
 }
 
 
-SMALLER = {Condense: "smaller sizes or --microbatch", Evaluate: "a smaller --chunk"}
+SMALLER = {Condense: "smaller sizes or --microbatch", Evaluate: "--chunk 1, or smaller networks"}
 """What needs less memory, by command."""
 
 

@@ -42,7 +42,7 @@ GPU = Defaults("hybrid", microbatch=1024, class_chunk=1, set_chunk=1, network_ch
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
 # at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256
 # images of one class are work enough for a chip.  Sets go one after another for the same reason,
-# and networks, whose test images are the most that is computed at once.
+# and networks, of which 20 at once would not fit most chips.
 TPU = Defaults("xla", microbatch=1024, class_chunk=1, set_chunk=1, network_chunk=1)
 
 PLATFORMS = {"cpu": CPU, "gpu": GPU, "tpu": TPU}

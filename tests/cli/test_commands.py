@@ -332,7 +332,7 @@ def test_results_of_a_file_that_cannot_be_written_are_noticed_before_training(fi
     ("words", "advice"),
     [
         (["condense", "--out", "run"], "smaller sizes or --microbatch"),
-        (["evaluate", "run"], "a smaller --chunk"),
+        (["evaluate", "run"], "--chunk 1, or smaller networks"),
         (["show", "run"], "smaller sizes"),
     ],
 )
