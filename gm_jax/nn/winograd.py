@@ -12,13 +12,13 @@ Gray, arXiv 1509.09308.)
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
+
+from gm_jax.nn.barrier import not_fused
 
 TILE, REACH = 4, 6
 """Output pixels, and the input pixels they are made from, on a tile's side."""
@@ -109,34 +109,19 @@ def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o
 # --- the sums over tiles --------------------------------------------------------------------------
 
 
-def _not_fused(function: Callable, static: str | None = None) -> Callable:
-    """`function`, its arguments and results kept in memory: XLA fuses nothing across its border.
-
-    Without it the CPU compiler computes every tile's sums again for each of their uses, pixel by
-    pixel: the network's gradient is then three times slower.
-    """
-    jitted = jax.jit(function, static_argnames=static)
-
-    def call(*arguments):
-        with set_xla_metadata(inlineable="false"):
-            return jitted(*arguments)
-
-    return call
-
-
-@functools.partial(_not_fused, static="pads")
+@functools.partial(not_fused, static="pads")
 def _padded(x, pads):
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-@functools.partial(_not_fused, static="matrix")
+@functools.partial(not_fused, static="matrix")
 def _rows(x, matrix):
     """`[n, h, w, c]` to M' d `[6, n, h / 4, w, c]` of every tile."""
     h = _starts(x.shape[1], matrix)
     return _combine(matrix, [x[:, k : k + h : TILE] for k in range(len(matrix))], 0)
 
 
-@functools.partial(_not_fused, static="matrix")
+@functools.partial(not_fused, static="matrix")
 def _columns(x, matrix):
     """`[6, n, h, w, c]` to its product with M, a strip `[6, n * h * w / 4, c]` a column.
 
@@ -151,13 +136,13 @@ def _columns(x, matrix):
     return strips
 
 
-@_not_fused
+@not_fused
 def _joined_columns(strips):
     """Six `[6, n, h, w, c]` to m A, `[6, n, h, w, 4, c]`."""
     return _combine(_A, strips, 4)
 
 
-@_not_fused
+@not_fused
 def _joined_rows(x):
     """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
     return _combine(_A, list(x), 2)

@@ -57,13 +57,14 @@ def assert_same(ours, theirs):
 
 
 SHAPES = {  # height, width, in, out, kernel height and width, padding
-    "3x3 same": (6, 5, 3, 4, 3, 3, (1, 1)),
+    "3x3 same": (6, 6, 3, 4, 3, 3, (1, 1)),
     "one channel, padded by 3": (6, 6, 1, 4, 3, 3, (3, 3)),  # padding beyond the kernel's reach
-    "wide enough for products by row": (5, 7, 40, 4, 3, 5, (0, 2)),
+    "wide enough for products by row": (8, 9, 40, 15, 3, 5, (0, 2)),
     "few output channels": (5, 6, 16, 2, 3, 3, (2, 1)),
     "1x1": (6, 6, 2, 3, 1, 1, (0, 0)),
     "1x1, padded unevenly": (4, 4, 2, 3, 1, 1, (1, 2)),
     "image no larger than the kernel": (2, 3, 16, 17, 3, 3, (1, 1)),
+    "a pixel that most places do not meet": (1, 2, 16, 17, 5, 4, (2, 2)),
     "whole tiles of 4": (8, 4, 16, 16, 3, 3, (1, 1)),
     "tiles cut off": (7, 6, 16, 17, 3, 3, (1, 1)),
     "tiles, padded by 2 and 0": (6, 6, 17, 16, 3, 3, (2, 0)),
@@ -154,10 +155,10 @@ def test_when_tiles_save_half():
 
 
 def test_tiles_are_for_more_images_where_there_are_more_channels():
-    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, 16 and 64 images of a tile."""
+    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, of one tile an image."""
     assert _suits_winograd(16, (3, 3, 128, 128), 16, 16)
-    assert not _suits_winograd(16, (3, 3, 512, 512), 4, 4)  # 16 * 4096 < 512 * 512
-    assert _suits_winograd(64, (3, 3, 512, 512), 4, 4)
+    assert not _suits_winograd(127, (3, 3, 512, 512), 4, 4)  # 127 * 2048 < 512 * 512
+    assert _suits_winograd(128, (3, 3, 512, 512), 4, 4)
     assert not _suits_winograd(16, (5, 5, 128, 128), 16, 16)
 
 
@@ -177,7 +178,7 @@ def test_tiles_round_little_in_float32():
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (9, 6)])
 @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (4, 1), (5, 2)])
 def test_strides_are_laxs(size, kernel, padding, stride):
-    """Every second or third pixel, also of sides that blocks do not fill; value and gradients."""
+    """Every second or third pixel, also of sides that it does not divide; value and gradients."""
     x, kernel, _ = inputs((*size, 3, 4, kernel, kernel, None))
 
     def lax_strided(x, kernel):
