@@ -10,12 +10,13 @@ def not_fused(function: Callable, static: str | None = None) -> Callable:
     """`function`, its arguments and results kept in memory: XLA fuses nothing across its border.
 
     Without it the CPU compiler computes a value again for each of its uses, pixel by pixel: with
-    the sums of Winograd's tiles, a network's gradient is then three times slower.
-    (`lax.optimization_barrier` is removed before fusion.)
+    the sums of Winograd's tiles, a network's gradient is then three times slower.  And of a loop's
+    constants, the call is moved before the loop as a whole.  (`lax.optimization_barrier` is removed
+    before fusion.)
 
     Args:
-        function: of arrays.
-        static: the name of an argument that is none.
+        function: takes and returns arrays.
+        static: the name of an argument that is no array.
     """
     jitted = jax.jit(function, static_argnames=static)
 

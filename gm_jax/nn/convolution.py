@@ -87,19 +87,25 @@ def conv2d(
 def _phases(
     x: Array, kernel: Array, padding: Padding, stride: int
 ) -> Iterator[tuple[Array, Array]]:
-    """Images and kernels whose convolutions of stride 1, without padding, sum to this one's.
+    """Images and kernels whose convolutions of stride 1, without padding, sum to the strided one.
 
     A kernel's place (k, l) meets pixels of the rows k + stride * i and the columns l + stride * j
-    alone: so one phase for each remainder of (k, l), and no product by a zero.
+    alone, so each remainder of (k, l) is a phase.  Phases of equally many places are one
+    convolution, of their channels side by side: 3x3 places by 2 are four phases, of 2x2, 2x1, 1x2
+    and 1x1 places; 4x4 by 4 are sixteen of one place, so one convolution.
     """
-    sizes = map(_output_size, x.shape[1:3], kernel.shape, padding)
-    last = [(size - 1) // stride for size in sizes]
+    axes = zip(x.shape[1:3], kernel.shape[:2], padding)
+    last = [(_output_size(*axis) - 1) // stride for axis in axes]
     x = jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
-    for row, column in itertools.product(range(stride), repeat=2):
+    alike: dict[tuple[int, ...], list[tuple[Array, Array]]] = {}
+    for row, column in itertools.product(*(range(min(stride, k)) for k in kernel.shape[:2])):
         part = kernel[row::stride, column::stride]
-        if part.size:
-            h, w = (output + k for output, k in zip(last, part.shape))
-            yield x[:, row::stride, column::stride][:, :h, :w], part
+        h, w = (end + k for end, k in zip(last, part.shape))
+        pixels = x[:, row::stride, column::stride][:, :h, :w]
+        alike.setdefault(part.shape, []).append((pixels, part))
+    for phases in alike.values():
+        images, kernels = zip(*phases)
+        yield jnp.concatenate(images, axis=-1), jnp.concatenate(kernels, axis=2)
 
 
 # --- the forms ------------------------------------------------------------------------------------
@@ -119,16 +125,16 @@ def _lax_weight_gradient(x, g, padding):
 
 
 def _canonical_conv(x, kernel, padding):
-    """XLA's, but where it is slow on the CPU: small images, few output channels.
+    """XLA's, but where it is slow on the CPU: few output channels, and small images (`places`).
 
     For few output channels one product gives what each pixel adds to all its neighbours, to be
     shifted and summed.
     """
     kh, kw, i, o = kernel.shape
     h, w = (s + 2 * p - k + 1 for s, p, k in zip(x.shape[1:3], padding, (kh, kw)))
-    if _is_small(h, w):
+    if i >= 16 and kh * kw * o > 128 and _is_small(h, w):
         return places.convolve(x, kernel, padding)
-    if kh * kw * o > 128 or i < 16:
+    if i < 16 or kh * kw * o > 128:
         return _lax_conv(x, kernel, padding)
     shares = x @ jnp.moveaxis(kernel, 2, 0).reshape(i, kh * kw * o)
     shares = jnp.pad(shares, ((0, 0), *((p, p) for p in padding), (0, 0)))
@@ -138,10 +144,11 @@ def _canonical_conv(x, kernel, padding):
 
 
 def _is_small(h: int, w: int) -> bool:
-    """Whether an output has so few pixels that a product for each place of the kernel is fastest.
+    """Whether an output has so few pixels that a product for each place of the kernel is faster.
 
     16 images of 4x4 pixels and 512 channels took 5.2 ms where XLA's convolution took 8.3, and of
     2x2 pixels 1.3 ms, where one product with the padding took 2.3 and XLA's convolution 124.
+    Winograd's tiles, where they are used, are faster from 7x7 pixels.
     """
     return h * w <= 32
 
@@ -164,9 +171,10 @@ def _matmul_weight_gradient(x, g, padding):
     return jnp.stack(rows).reshape(kh, kw, i, o)
 
 
-def _canonical_weight_gradient(x, g, padding):
-    """Products of the kernel's rows, but of small images those of its places."""
-    if _is_small(*g.shape[1:3]):
+def _products_weight_gradient(x, g, padding):
+    """Products of the kernel's rows; of small images with enough channels those of its places."""
+    kernel = [s + 2 * p - n + 1 for s, p, n in zip(x.shape[1:3], padding, g.shape[1:3])]
+    if _is_small(*g.shape[1:3]) and not _is_narrow((*kernel, x.shape[-1], g.shape[-1])):
         return places.weight_gradient(x, g, padding)
     return _matmul_weight_gradient(x, g, padding)
 
@@ -201,28 +209,30 @@ def _all_at_once(function: Callable) -> Callable:
 
 def _winograd_conv(x, kernel, padding):
     h, w = (s + 2 * p - 2 for s, p in zip(x.shape[1:3], padding))
-    if _suits_winograd(len(x), kernel.shape, h, w):
+    share = 8192 if _is_small(h, w) else 4096
+    if _suits_winograd(len(x), kernel.shape, h, w, share):
         return winograd.convolve(x, kernel, padding)
     return _canonical_conv(x, kernel, padding)
 
 
 def _winograd_weight_gradient(x, g, padding):
-    kernel = [s + 2 * p - o + 1 for s, p, o in zip(x.shape[1:3], padding, g.shape[1:3])]
-    if _suits_winograd(len(x), (*kernel, x.shape[-1], g.shape[-1]), *g.shape[1:3]):
+    _, h, w, o = g.shape
+    sides = [s + 2 * p - n + 1 for s, p, n in zip(x.shape[1:3], padding, (h, w))]
+    share = 2048 if _is_small(h, w) else 4096
+    if _suits_winograd(len(x), (*sides, x.shape[-1], o), h, w, share):
         return winograd.weight_gradient(x, g, padding)
-    return _canonical_weight_gradient(x, g, padding)
+    return _products_weight_gradient(x, g, padding)
 
 
-def _suits_winograd(n: int, kernel: tuple[int, int, int, int], h: int, w: int) -> bool:
+def _suits_winograd(n: int, kernel: tuple[int, int, int, int], h: int, w: int, share: int) -> bool:
     """3x3, with products over the channels long enough to pay for the tiles' sums.
 
-    And with so many tiles that reading the 36 transformed kernels, which do not fit a cache where
-    there are many channels, pays: twice as many where the direct sum is one of `places`.  By 512
-    channels from 512, 4x4 pixels, that took 0.3 of the tiles' time with 16 images, 0.7 with 64 and
-    0.95 with 128, and of the weight gradient's 0.25, 0.7 and 1.35.
+    And with so many tiles, one for `share` numbers of a place of the kernel, that reading the 36
+    transformed kernels, or writing 36 products, pays.  With 512 channels in and out and 4x4 pixels,
+    the tiles took 1.3, 0.9 and 0.6 times as long as `places` with 16, 32 and 64 images; for the
+    weight gradient 4.3, 2.6, 1.5, and with 128 images as long.
     """
     *size, i, o = kernel
-    share = 2048 if _is_small(h, w) else 4096
     enough = n * winograd.tiles(h, w) * share >= i * o
     return size == [3, 3] and min(i, o) >= 16 and winograd.saves(h, w) and enough
 
@@ -249,12 +259,12 @@ def _is_narrow(kernel: tuple[int, int, int, int]) -> bool:
 FORMS: dict[str, Form] = {
     "xla": Form(_all_at_once(_lax_conv), _all_at_once(_lax_weight_gradient)),
     "hybrid": Form(_all_at_once(_lax_conv), _hybrid_weight_gradient),
-    "products": Form(_one_by_one(_canonical_conv), _all_at_once(_canonical_weight_gradient)),
+    "products": Form(_one_by_one(_canonical_conv), _all_at_once(_products_weight_gradient)),
     "winograd": Form(_one_by_one(_winograd_conv), _one_by_one(_winograd_weight_gradient)),
 }
 """By name: XLA's own convolutions for both; those, with matrix products for the weight gradients
-that are slow on a GPU; a canonical convolution and matrix products, at full speed in loops on the
-CPU; and those with Winograd's tiles where they save half the work."""
+that are slow on a GPU; a canonical convolution and matrix products, of small images by `places`, at
+full speed in loops on the CPU; and those with Winograd's tiles where they save half the work."""
 
 
 # --- the primitives -------------------------------------------------------------------------------

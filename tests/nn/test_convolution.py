@@ -63,9 +63,9 @@ SHAPES = {  # height, width, in, out, kernel height and width, padding
     "few output channels": (5, 6, 16, 2, 3, 3, (2, 1)),
     "1x1": (6, 6, 2, 3, 1, 1, (0, 0)),
     "1x1, padded unevenly": (4, 4, 2, 3, 1, 1, (1, 2)),
-    "image no larger than the kernel": (2, 3, 16, 17, 3, 3, (1, 1)),
+    "2x3 pixels": (2, 3, 16, 17, 3, 3, (1, 1)),
     "a pixel that most places do not meet": (1, 2, 16, 17, 5, 4, (2, 2)),
-    "whole tiles of 4": (8, 4, 16, 16, 3, 3, (1, 1)),
+    "whole tiles of 4": (12, 4, 16, 16, 3, 3, (1, 1)),
     "tiles cut off": (7, 6, 16, 17, 3, 3, (1, 1)),
     "tiles, padded by 2 and 0": (6, 6, 17, 16, 3, 3, (2, 0)),
 }
@@ -140,7 +140,7 @@ def test_gradient_of_nested_vmaps():
 def test_these_shapes_are_tiled(shape):
     """Else the cases above would test the direct sum twice; they have two images or more."""
     h, w, i, o, kh, kw, (ph, pw) = SHAPES[shape]
-    assert _suits_winograd(2, (kh, kw, i, o), h + 2 * ph - 2, w + 2 * pw - 2)
+    assert _suits_winograd(2, (kh, kw, i, o), h + 2 * ph - 2, w + 2 * pw - 2, 4096)
 
 
 def test_when_tiles_save_half():
@@ -156,10 +156,10 @@ def test_when_tiles_save_half():
 
 def test_tiles_are_for_more_images_where_there_are_more_channels():
     """ConvNet's second layer, in microbatches of 16; VGG11's sixth, of one tile an image."""
-    assert _suits_winograd(16, (3, 3, 128, 128), 16, 16)
-    assert not _suits_winograd(127, (3, 3, 512, 512), 4, 4)  # 127 * 2048 < 512 * 512
-    assert _suits_winograd(128, (3, 3, 512, 512), 4, 4)
-    assert not _suits_winograd(16, (5, 5, 128, 128), 16, 16)
+    assert _suits_winograd(16, (3, 3, 128, 128), 16, 16, 4096)
+    assert not _suits_winograd(31, (3, 3, 512, 512), 4, 4, 8192)  # 31 * 8192 < 512 * 512
+    assert _suits_winograd(32, (3, 3, 512, 512), 4, 4, 8192)
+    assert not _suits_winograd(16, (5, 5, 128, 128), 16, 16, 4096)
 
 
 def test_tiles_round_little_in_float32():
@@ -178,7 +178,10 @@ def test_tiles_round_little_in_float32():
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (9, 6)])
 @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (4, 1), (5, 2)])
 def test_strides_are_laxs(size, kernel, padding, stride):
-    """Every second or third pixel, also of sides that it does not divide; value and gradients."""
+    """Every second or third pixel, also of sides that the stride does not divide.
+
+    The value, the value mapped over kernels, and the gradients.
+    """
     x, kernel, _ = inputs((*size, 3, 4, kernel, kernel, None))
 
     def lax_strided(x, kernel):
@@ -191,6 +194,9 @@ def test_strides_are_laxs(size, kernel, padding, stride):
         return conv2d(x, kernel, (padding, padding), stride=stride)
 
     assert_same(ours(x, kernel), lax_strided(x, kernel))
+    kernels = jnp.stack([kernel, 1 - kernel])
+    each = jnp.stack([lax_strided(x, one) for one in kernels])
+    assert_same(jax.vmap(ours, (None, 0))(x, kernels), each)
     gradient = lambda f: jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))
     assert_same(gradient(ours)(x, kernel), gradient(lax_strided)(x, kernel))
 

@@ -22,7 +22,7 @@ def test_no_product_of_the_padding(pixels, products):
 
 
 def test_as_many_pixels_are_met_as_outputs_are_for_them():
-    """5x4 places over 1x2 pixels, padded by 2: of 5 rows one meets the pixel, of 4 columns three.
+    """5x4 places over 1x2 pixels, padded by 2: of 5 rows one meets the pixels, of 4 columns all.
 
     Outputs 1x3: columns at shifts -2, -1, 0, 1 meet 1 (the third output), 2, 2 and 1 pixels.
     """
