@@ -18,7 +18,8 @@ RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 class Condense:
     """Condense a data set into a run folder.
 
-    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the command that resumes.
+    SIGTERM and Ctrl-C finish the iteration, save a checkpoint, and print the commands that resume
+    the run and that end it there.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -43,6 +44,18 @@ class Condense:
     hosts: Annotated[Hosts, tyro.conf.arg(name="")] = Hosts()
     no_compile_cache: bool = False
     """Neither read nor write compiled programs in ~/.cache/gm_jax (or $GM_JAX_CACHE)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """End an unfinished run at its last checkpoint, as one of so many iterations.
+
+    Writes what a finished run has; it cannot be resumed any more. config.json keeps how many
+    iterations were planned.
+    """
+
+    run: RunFolder
+    """Run folder that condense wrote and was stopped in."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,7 +144,7 @@ def _work(run: Run, checkpoint_every: int | None, state: State | None) -> None:
         assert state is not None  # a run that has no iteration left to do is a finished run
         record = reading.variant_of(run.about)
         condensed = api.finish(run.config, run.dataset, state, run.variant, record)
-        hosts.on_first(lambda: _finish(run, condensed))
+        hosts.on_first(lambda: write_result(run, condensed))
         if condensed.diverged:
             raise DivergedError(condensed, hosts.fetch(state))
 
@@ -196,7 +196,7 @@ def _take_snapshot(run: Run, state: State, done: int) -> None:
     hosts.on_first(lambda: snapshots.add(run.folder, done, pixels))
 
 
-def _finish(run: Run, condensed: Condensed) -> None:
+def write_result(run: Run, condensed: Condensed) -> None:
     """All that a finished run has, synthetic.npz last: what has it is finished."""
     flush(run.folder / "metrics.jsonl")
     if pictures.can_draw():

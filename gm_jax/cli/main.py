@@ -15,14 +15,15 @@ from typing import Annotated, Any
 import tyro
 
 from gm_jax.checks import check
-from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Show
+from gm_jax.cli.commands import Condense, Evaluate, Export, Finish, Prepare, Report, Show
 from gm_jax.cli.ending import end, let_any_name_be_printed
 from gm_jax.config import Config
 from gm_jax.errors import UserError
 from gm_jax.recipes import recipe
 
 OTHER_COMMANDS = (
-    Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    Annotated[Finish, tyro.conf.subcommand("finish")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]

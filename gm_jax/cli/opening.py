@@ -65,7 +65,7 @@ def open_run(run: Run, command: Condense) -> Opened:
     """Refuses a folder that is not to be written into; restores the run, or creates it."""
     state = None
     if command.resume and _began(run.folder):
-        _refuse_another_run(run)
+        refuse_another_run(run)
         if run_folder.finished(run.folder):
             _leave(run.folder)
             return Opened(run, finished=True)
@@ -120,7 +120,7 @@ def _refuse_to_replace(folder: Path) -> None:
         )
 
 
-def _refuse_another_run(run: Run) -> None:
+def refuse_another_run(run: Run) -> None:
     """Raises `UserError` if the folder's run has other settings, another variant, or other data."""
     held, ours = reading.read_about(run.folder), run.about
     if held["format"] != ours["format"] and not run_folder.finished(run.folder):

@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 
-from gm_jax.cli.commands import Condense, Evaluate, Export, Prepare, Report, Show
+from gm_jax.cli.commands import Condense, Evaluate, Export, Finish, Prepare, Report, Show
 from gm_jax.cli.compile_cache import use_compile_cache
 from gm_jax.cli.condense import condense
 from gm_jax.cli.ending import end
 from gm_jax.cli.evaluate import evaluate
 from gm_jax.cli.export import export, show
+from gm_jax.cli.finish import finish
 from gm_jax.cli.prepare import prepare
 from gm_jax.cli.report import report
 from gm_jax.cli.terminal import notices
@@ -22,6 +23,7 @@ from gm_jax.parallel import hosts
 
 WORK: dict[type, Callable[[Any], None]] = {
     Condense: condense,
+    Finish: finish,
     Evaluate: evaluate,
     Show: show,
     Report: report,
@@ -50,7 +52,8 @@ def run(command: Any, arguments: Sequence[str]) -> int:
         return end(str(error), 2)
     except StoppedError as error:
         again = [word for word in arguments if word not in ("--replace", "--resume")]
-        message = f"{error}; to resume: gm-jax {shlex.join([*again, '--resume'])}"
+        message = f"{error}; to end it here: gm-jax finish {shlex.quote(str(command.out))}"
+        message += f"; to resume: gm-jax {shlex.join([*again, '--resume'])}"
         return end(message, 128 + signal.Signals[error.signal])
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if is_out_of_memory(error):

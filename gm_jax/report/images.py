@@ -92,6 +92,8 @@ def images_along(condensed: Condensed, found: snapshots.Snapshots | None) -> Alo
     if found is None or 0 not in condensed.finished:
         return None
     end = snapshots.first_of_each(condensed)
+    before = found.iterations < condensed.config.iterations  # all, unless the run was ended early
+    found = snapshots.Snapshots(found.iterations[before], found.images[before])
     if found.images.shape[1:] != end.shape:
         raise UserError(f"{snapshots.NAME} holds other images than the run: delete it")
     iterations = [*found.iterations.tolist(), condensed.config.iterations]

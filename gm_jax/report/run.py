@@ -104,9 +104,10 @@ def _facts(
     sets += f", of which {len(diverged)} diverged" if diverged else ""
     minutes = metrics[-1]["seconds"] / 60 if metrics else 0.0
     facts = [learned]
-    facts.append(
-        f"Condensed by {_method(condensed, about)}: {config.iterations:,} iterations, {sets}."
-    )
+    done = f"{config.iterations:,}"
+    if planned := about.get("planned_iterations"):
+        done += f" of {planned:,}"
+    facts.append(f"Condensed by {_method(condensed, about)}: {done} iterations, {sets}.")
     runs = (about, *about["continued"])
     devices = " and ".join(dict.fromkeys(ran["platform"]["device"] for ran in runs))
     took = f"The iterations took {minutes:.1f} minutes on {devices}"

@@ -31,7 +31,7 @@ def read_about(run: Path) -> dict[str, Any]:
     held = _archived_about(path) if run.is_file() else read_json(path)
     try:
         about = _current(held)
-        _config_from(about)
+        config_of(about)
         _check_about(about)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -125,10 +125,11 @@ def _check_about(about: dict[str, Any]) -> None:
         raise TypeError("data are no strings")
     if not isinstance(about.get("recipe"), str | None):
         raise TypeError("the recipe is no text")
+    _ = about.get("planned_iterations", 0) + 0
     variant_of(about)
 
 
-def _config_from(about: dict[str, Any]) -> Config:
+def config_of(about: dict[str, Any]) -> Config:
     """The settings of config.json; `UserError`, or another exception, if they are none."""
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()
@@ -182,7 +183,7 @@ def _synthetic(run: Path) -> Path:
 
 def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:
     about = _current(json.loads(str(arrays["config"])))
-    config = _config_from(about)
+    config = config_of(about)
     _check_about(about)
     found = Condensed(
         images=arrays["images"],

@@ -97,7 +97,14 @@ def describe(
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run this run: its settings, variant and training data."""
-    return {name: about[name] for name in ("settings", "variant")} | {
-        "train": about["data"]["train"]
+    """What makes a run this run: its settings, variant and training data.
+
+    One that `gm-jax finish` ended early keeps the iterations that were planned.
+    """
+    settings = about["settings"]
+    planned = about.get("planned_iterations", settings["iterations"])
+    return {
+        "settings": settings | {"iterations": planned},
+        "variant": about["variant"],
+        "train": about["data"]["train"],
     }

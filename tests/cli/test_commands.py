@@ -298,7 +298,7 @@ def test_wrong_settings_are_one_line_and_leave_nothing(arguments, words, tmp_pat
 
 def test_wrong_commands_are_one_line():
     assert_refused(gm_jax("condensate"), "condensate")
-    assert_refused(gm_jax(), "{condense, evaluate, show, report, export, prepare}")
+    assert_refused(gm_jax(), "{condense, finish, evaluate, show, report, export, prepare}")
     assert_refused(gm_jax("condense"), "--out")
     expected = "gm-jax: Missing from gm-jax evaluate: RUN; For full helptext, run: gm-jax evaluate"
     assert_refused(gm_jax("evaluate"), expected)

@@ -13,9 +13,18 @@ import numpy as np
 import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
-from gm_jax.cli import condense
+from gm_jax.cli import condense, finish
 from gm_jax.data.loading import load
-from gm_jax.storage import checkpoints, locking, provenance, reading, replacing, run_folder
+from gm_jax.report.images import images_along
+from gm_jax.storage import (
+    checkpoints,
+    locking,
+    provenance,
+    reading,
+    replacing,
+    run_folder,
+    snapshots,
+)
 
 LONGER = [*SMALL, "--iterations", 5, "--checkpoint-every", 1]
 
@@ -78,11 +87,12 @@ def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(
         found, out, err = gm_jax("condense", *LONGER, "--out", folder)
     assert (found, out) == (status, "")
     last = err.splitlines()[-1]
-    assert last.startswith(f"gm-jax: stopped by {name} after iteration 3 of 5; to resume: gm-jax ")
+    assert last.startswith(f"gm-jax: stopped by {name} after iteration 3 of 5; to ")
     assert not run_folder.finished(folder)
     assert checkpoints.numbers(folder) == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     again = last.partition("to resume: gm-jax ")[2].split()
+    assert f"to end it here: gm-jax finish {folder}; " in last
     found, _, err = gm_jax(*again)
     assert found == 0
     assert "resumes at iteration 3 of 5" in err
@@ -142,6 +152,74 @@ def test_an_unfinished_run_is_not_overwritten_unasked(halfway):
     assert_refused(both, "choose one")
     assert gm_jax("condense", *SMALL, "--out", halfway, "--replace")[0] == 0
     assert not (halfway / "checkpoints").exists()
+
+
+def held_arrays(folder):
+    """All of synthetic.npz but the record of the run."""
+    with np.load(folder / "synthetic.npz") as file:
+        return {name: file[name] for name in file.files if name != "config"}
+
+
+def test_a_run_is_ended_where_it_was_stopped(halfway, tmp_path):
+    """It is then, but for its record, the run of so many iterations: here 3 of 5."""
+    status, out, _ = gm_jax("finish", halfway)
+    assert (status, out) == (0, f"finished after 3 of 5 iterations: {halfway}\n")
+    assert gm_jax("condense", *LONGER, "--iterations", 3, "--out", tmp_path / "short")[0] == 0
+    short, ended = held_arrays(tmp_path / "short"), held_arrays(halfway)
+    assert short.keys() == ended.keys()
+    assert all(np.array_equal(short[name], ended[name]) for name in short)
+    lines = results(halfway)["metrics.jsonl"]
+    assert lines == results(tmp_path / "short")["metrics.jsonl"]
+    about = reading.read_about(halfway)
+    assert (about["settings"]["iterations"], about["planned_iterations"]) == (3, 5)
+    assert not (halfway / "checkpoints").exists()
+    assert_refused(gm_jax("finish", halfway), "is finished already")
+    assert gm_jax("report", halfway)[0] == 0
+    assert "3 of 5 iterations" in (halfway / "report.html").read_text()
+
+
+def test_an_ending_that_is_cut_off_is_repeated(halfway, monkeypatch):
+    """config.json has the new number by then, and the checkpoints the planned one."""
+
+    def cut_off(*_):
+        raise RuntimeError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_condensed", cut_off)
+        with pytest.raises(RuntimeError, match="cut off"):
+            gm_jax("finish", halfway)
+    assert reading.read_about(halfway)["settings"]["iterations"] == 3
+    assert gm_jax("finish", halfway)[0] == 0
+    assert reading.read_about(halfway)["planned_iterations"] == 5
+    assert reading.load_condensed(halfway).finished == [0, 1]
+
+
+def test_a_snapshot_of_the_last_iteration_is_shown_once(halfway):
+    """The last good checkpoint is of iteration 2, after which a snapshot was taken."""
+    spoil(halfway / "checkpoints" / "0000003.npz")
+    status, out, err = gm_jax("finish", halfway)
+    assert (status, out.split(":")[0]) == (0, "finished after 2 of 5 iterations")
+    assert "checkpoint 3" in err
+    assert snapshots.read(halfway).iterations.tolist() == [1, 2]
+    along = images_along(reading.load_condensed(halfway), snapshots.read(halfway))
+    assert along.iterations == [1, 2]
+    assert {len(pictures) for _, pictures in along.rows} == {2}
+
+
+def test_what_cannot_be_ended_is_refused(halfway, unbroken, tmp_path, monkeypatch):
+    assert_refused(gm_jax("finish", tmp_path / "none"), "config.json")
+    assert_refused(gm_jax("finish", unbroken / "synthetic.npz"), "is a file")
+    with filelock.FileLock(halfway / locking.LOCK):
+        assert_refused(gm_jax("finish", halfway), "is in use")
+    digits = load("digits")
+    changed = digits.train._replace(images=digits.train.images.at[3, 0, 0, 0, 0].add(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "load", lambda *_: digits._replace(train=changed))
+        assert_refused(gm_jax("finish", halfway), "other images")
+    for path in (halfway / "checkpoints").glob("*.npz"):
+        path.unlink()
+    assert_refused(gm_jax("finish", halfway), "has no checkpoint")
+    assert not run_folder.finished(halfway)
 
 
 def spoil(path):
