@@ -67,7 +67,7 @@ def open_run(run: Run, command: Condense) -> Opened:
     if command.resume and _began(run.folder):
         refuse_another_run(run)
         if run_folder.finished(run.folder):
-            _leave(run.folder)
+            leave(run.folder)
             return Opened(run, finished=True)
         state = _restored(run)
     elif not (command.resume or command.replace):
@@ -98,8 +98,8 @@ def _began(folder: Path) -> bool:
     return began
 
 
-def _leave(folder: Path) -> None:
-    """A finished run stays as it is, but for what a kill at its very end left."""
+def leave(folder: Path) -> None:
+    """A finished run stays as it is, but for what a kill at its very end left; says so."""
     checkpoints.discard(folder)
     replacing.put_back(folder)
     condensed = reading.load_condensed(folder)
@@ -123,6 +123,11 @@ def _refuse_to_replace(folder: Path) -> None:
 def refuse_another_run(run: Run) -> None:
     """Raises `UserError` if the folder's run has other settings, another variant, or other data."""
     held, ours = reading.read_about(run.folder), run.about
+    if not run_folder.finished(run.folder):
+        held = run_folder.as_planned(held)
+    elif planned := held.get(run_folder.PLANNED):
+        done = f"was ended after {held['settings']['iterations']} of {planned} iterations"
+        raise UserError(f"{run.folder} {done}: name another --out, or add --replace")
     if held["format"] != ours["format"] and not run_folder.finished(run.folder):
         writer = f"gm_jax {held['versions']['gm_jax']}"
         raise UserError(f"{run.folder} was begun by {writer}: resume it with that version")
@@ -149,12 +154,14 @@ def refuse_another_run(run: Run) -> None:
 
 def _continued(run: Run, number: int) -> dict[str, Any]:
     """What config.json holds from now on of a run that is resumed after `number` iterations."""
-    held = reading.read_about(run.folder)
+    found = reading.read_about(run.folder)
+    held = run_folder.as_planned(found)
     now = {name: run.about[name] for name in ("versions", "platform", "commit")}
     last = held["continued"][-1] if held["continued"] else held
     if changed := [name for name in now if last[name] != now[name]]:
         say(f"{run.folder} resumes with other {', '.join(changed)}: recorded in config.json")
         held["continued"].append({"iteration": number} | now)
+    if changed or held != found:
         files.write_json(run.folder / "config.json", held)
     return held
 

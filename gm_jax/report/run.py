@@ -17,7 +17,7 @@ from gm_jax.recipes import RECIPES, recipe
 from gm_jax.report.course import Course, course
 from gm_jax.report.images import Along, SetImages, images_along, list_images
 from gm_jax.report.page import render
-from gm_jax.storage import files, reading, snapshots
+from gm_jax.storage import files, reading, run_folder, snapshots
 
 
 class Accuracy(NamedTuple):
@@ -105,7 +105,7 @@ def _facts(
     minutes = metrics[-1]["seconds"] / 60 if metrics else 0.0
     facts = [learned]
     done = f"{config.iterations:,}"
-    if planned := about.get("planned_iterations"):
+    if planned := about.get(run_folder.PLANNED):
         done += f" of {planned:,}"
     facts.append(f"Condensed by {_method(condensed, about)}: {done} iterations, {sets}.")
     runs = (about, *about["continued"])

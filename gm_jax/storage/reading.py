@@ -12,7 +12,7 @@ from gm_jax.config import Config, check, list_sets
 from gm_jax.data import archives
 from gm_jax.errors import UserError
 from gm_jax.storage.files import read_json
-from gm_jax.storage.run_folder import READ, finished, results_path
+from gm_jax.storage.run_folder import PLANNED, READ, finished, results_path
 from gm_jax.variants import VariantRecord
 
 SCORES = ("hlr", "ior", "lrs", "ars")
@@ -125,7 +125,9 @@ def _check_about(about: dict[str, Any]) -> None:
         raise TypeError("data are no strings")
     if not isinstance(about.get("recipe"), str | None):
         raise TypeError("the recipe is no text")
-    _ = about.get("planned_iterations", 0) + 0
+    done, planned = about["settings"]["iterations"], about.get(PLANNED)
+    if planned is not None and not (type(planned) is int and planned >= done):
+        raise ValueError(f"{PLANNED} is no such number")
     variant_of(about)
 
 

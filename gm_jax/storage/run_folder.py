@@ -97,14 +97,28 @@ def describe(
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run this run: its settings, variant and training data.
-
-    One that `gm-jax finish` ended early keeps the iterations that were planned.
-    """
-    settings = about["settings"]
-    planned = about.get("planned_iterations", settings["iterations"])
-    return {
-        "settings": settings | {"iterations": planned},
-        "variant": about["variant"],
-        "train": about["data"]["train"],
+    """What makes a run this run: its settings, variant and training data."""
+    return {name: about[name] for name in ("settings", "variant")} | {
+        "train": about["data"]["train"]
     }
+
+
+PLANNED = "planned_iterations"
+"""What config.json keeps, of a run that was ended early, beside the iterations that were done."""
+
+
+def ended(about: dict[str, Any], done: int) -> dict[str, Any]:
+    """What config.json holds of a run that ends early, after `done` iterations."""
+    settings = about["settings"]
+    return about | {
+        "settings": settings | {"iterations": done},
+        PLANNED: settings["iterations"],
+    }
+
+
+def as_planned(about: dict[str, Any]) -> dict[str, Any]:
+    """What `ended` was made from; in an unfinished run, it was cut off before the end."""
+    if PLANNED not in about:
+        return about
+    before = {name: value for name, value in about.items() if name != PLANNED}
+    return before | {"settings": about["settings"] | {"iterations": about[PLANNED]}}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
+from gm_jax.build import start_sets
 from gm_jax.cli import condense, finish
 from gm_jax.data.loading import load
 from gm_jax.report.images import images_along
@@ -173,13 +174,21 @@ def test_a_run_is_ended_where_it_was_stopped(halfway, tmp_path):
     about = reading.read_about(halfway)
     assert (about["settings"]["iterations"], about["planned_iterations"]) == (3, 5)
     assert not (halfway / "checkpoints").exists()
-    assert_refused(gm_jax("finish", halfway), "is finished already")
+    before = results(halfway)
+    status, _, err = gm_jax("finish", halfway)
+    assert (status, err) == (0, f"{halfway} is finished: nothing to resume\n")
+    assert results(halfway) == before
+    for resumed in (LONGER, [*LONGER, "--iterations", 3]):
+        refused = gm_jax("condense", *resumed, "--out", halfway, "--resume")
+        assert_refused(refused, "ended after 3 of 5 iterations")
+    assert gm_jax("evaluate", halfway, "--count", 1, "--epochs", 1)[0] == 0
     assert gm_jax("report", halfway)[0] == 0
     assert "3 of 5 iterations" in (halfway / "report.html").read_text()
 
 
-def test_an_ending_that_is_cut_off_is_repeated(halfway, monkeypatch):
-    """config.json has the new number by then, and the checkpoints the planned one."""
+@pytest.fixture
+def cut_off_ending(halfway, monkeypatch):
+    """That run, killed while it was ended: config.json says so already, and nothing else does."""
 
     def cut_off(*_):
         raise RuntimeError("cut off")
@@ -188,10 +197,46 @@ def test_an_ending_that_is_cut_off_is_repeated(halfway, monkeypatch):
         patch.setattr(run_folder, "write_condensed", cut_off)
         with pytest.raises(RuntimeError, match="cut off"):
             gm_jax("finish", halfway)
-    assert reading.read_about(halfway)["settings"]["iterations"] == 3
-    assert gm_jax("finish", halfway)[0] == 0
-    assert reading.read_about(halfway)["planned_iterations"] == 5
-    assert reading.load_condensed(halfway).finished == [0, 1]
+    about = reading.read_about(halfway)
+    assert (about["settings"]["iterations"], about["planned_iterations"]) == (3, 5)
+    return halfway
+
+
+def test_an_ending_that_is_cut_off_is_repeated(cut_off_ending):
+    assert gm_jax("finish", cut_off_ending)[0] == 0
+    assert reading.read_about(cut_off_ending)["planned_iterations"] == 5
+    assert reading.load_condensed(cut_off_ending).finished == [0, 1]
+
+
+def test_after_an_ending_that_is_cut_off_the_run_can_go_on(cut_off_ending, unbroken):
+    assert gm_jax("condense", *LONGER, "--out", cut_off_ending, "--resume")[0] == 0
+    evaluated = results(unbroken)
+    del evaluated["evaluation.json"]
+    assert results(cut_off_ending) == evaluated
+
+
+def test_where_no_iteration_is_done_there_is_no_end(halfway):
+    """As after a signal in the first iteration, if every set diverged in it."""
+    about = reading.read_about(halfway)
+    start = start_sets(reading.config_of(about), load("digits")).state
+    checkpoints.discard(halfway)
+    checkpoints.save(halfway, start, run_folder.identity(about))
+    assert_refused(gm_jax("finish", halfway), "has no iteration to end at")
+    assert reading.read_about(halfway) == about
+    assert checkpoints.numbers(halfway) == [0]
+    assert not run_folder.finished(halfway)
+
+
+@pytest.mark.slow
+def test_an_ended_run_says_which_sets_diverged(tmp_path):
+    two = [*LONGER, "--seeds", 1, "--image-lr", 0.1, 9e29, "--out", tmp_path / "run"]
+    with interrupting(2, signal.SIGTERM):
+        assert gm_jax("condense", *two)[0] == 143
+    status, out, err = gm_jax("finish", tmp_path / "run")
+    assert (status, out) == (2, "")
+    assert "diverged" in err
+    condensed = reading.load_condensed(tmp_path / "run")
+    assert (condensed.finished, condensed.diverged) == ([0], [1])
 
 
 def test_a_snapshot_of_the_last_iteration_is_shown_once(halfway):
@@ -218,7 +263,7 @@ def test_what_cannot_be_ended_is_refused(halfway, unbroken, tmp_path, monkeypatc
         assert_refused(gm_jax("finish", halfway), "other images")
     for path in (halfway / "checkpoints").glob("*.npz"):
         path.unlink()
-    assert_refused(gm_jax("finish", halfway), "has no checkpoint")
+    assert_refused(gm_jax("finish", halfway), "has no iteration to end at")
     assert not run_folder.finished(halfway)
 
 
@@ -373,6 +418,8 @@ def test_foreign_json_is_no_run(tmp_path, held):
         {"continued": {"a": 1}},
         {"continued": [1]},
         {"data": {}},
+        {"planned_iterations": 4},
+        {"planned_iterations": 5.5},
     ],
 )
 def test_a_changed_config_json_is_not_resumed(halfway, change):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,15 +66,21 @@ def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
     """The resumed run is the unbroken one in every byte but the clock's."""
     assert gm_jax(folder, *RUN, "--out", "unbroken")[0] == 0
     process = started(folder, *RUN, "--out", "killed")
-    while process.poll() is None and not list(folder.glob("killed/checkpoints/*.npz")):
+    while process.poll() is None and not list(folder.glob("killed/checkpoints/[0-9]*.npz")):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (folder / "killed" / "synthetic.npz").exists()
+    for copy in ("ended", "changed"):
+        shutil.copytree(folder / "killed", folder / copy)
     status, _, err = gm_jax(folder, *RUN, "--out", "killed", "--resume")
     assert status == 0, err
     assert "resumes at iteration" in err
     assert results(folder / "killed") == results(folder / "unbroken")
+
+    status, _, err = gm_jax(folder, "finish", "ended")
+    assert status == 0, err
+    assert load_condensed(folder / "ended").variant.name == "my_research:with_manhattan"
 
     status, out, err = gm_jax(folder, "evaluate", "killed", "--count", 1, "--epochs", 2)
     assert status == 0, err
@@ -97,11 +104,12 @@ def test_a_variant_is_condensed_killed_resumed_and_evaluated(folder):
     with (folder / "my_research.py").open("a") as file:
         file.write("# changed\n")
     refusals = [
-        ([*RUN, "--resume"], ["my_research:with_manhattan", "changed"]),
-        ([*plain, "--resume"], ["--variant my_research:with_manhattan, not None"]),
+        ([*RUN, "--resume", "--out", "killed"], ["my_research:with_manhattan", "changed"]),
+        ([*plain, "--resume", "--out", "killed"], ["my_research:with_manhattan, not None"]),
+        (["finish", "changed"], ["my_research:with_manhattan", "changed"]),
     ]
     for command, words in refusals:
-        status, out, err = gm_jax(folder, *command, "--out", "killed")
+        status, out, err = gm_jax(folder, *command)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert all(word in err for word in words), err
 
