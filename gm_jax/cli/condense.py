@@ -44,7 +44,7 @@ def condense(command: Condense) -> None:
         StoppedError: a signal came; a checkpoint was saved.
     """
     _join(command)
-    run = hosts.together(lambda: _prepare(command))
+    run = hosts.together(lambda: prepare(command))
     _refuse_other_processes(run)
     with locked(run.folder):
         opened = hosts.on_first(lambda: open_run(run, command)) or Opened(run)
@@ -79,7 +79,8 @@ def _join(command: Condense) -> None:
         hosts.start(command.hosts.coordinator, command.hosts.processes, command.hosts.process)
 
 
-def _prepare(command: Condense) -> Run:
+def prepare(command: Condense) -> Run:
+    """The run that a command stands for, with all checked that can be before it begins."""
     if command.resume and command.replace:
         raise UserError("--resume and --replace: choose one")
     config = dataclasses.replace(command.config, dataset=absolute(command.config.dataset))

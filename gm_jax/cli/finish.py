@@ -6,18 +6,14 @@ from typing import Any
 
 from gm_jax import api
 from gm_jax.build import start_sets
-from gm_jax.cli.commands import Finish
-from gm_jax.cli.condense import write_result
+from gm_jax.cli.commands import Condense, Finish
+from gm_jax.cli.condense import prepare, write_result
 from gm_jax.cli.opening import Run, leave, locked, refuse_another_run
 from gm_jax.condensed import DivergedError
-from gm_jax.config import Devices
 from gm_jax.core.loop import iterations_done
-from gm_jax.core.method import State, unchanged
-from gm_jax.data.loading import load
+from gm_jax.core.method import State
 from gm_jax.errors import UserError
-from gm_jax.fit import check_run
 from gm_jax.storage import checkpoints, files, reading, run_folder
-from gm_jax.variants import describe_named, load_variant
 
 
 def finish(command: Finish) -> None:
@@ -53,14 +49,10 @@ def finish(command: Finish) -> None:
 
 def _planned(folder: Path, about: dict[str, Any]) -> Run:
     """The run as it was begun; refused if it could not be resumed."""
-    config, named = reading.config_of(about), reading.variant_of(about)
-    dataset = load(config.dataset, config.image_size)
-    variant = unchanged if named is None else load_variant(named.name)
-    record = None if named is None else describe_named(named.name)
-    now = run_folder.describe(config, dataset, record, about.get("recipe"))
-    run = Run(folder, config, dataset, variant, now, Devices())
+    named = reading.variant_of(about)
+    variant = None if named is None else named.name
+    run = prepare(Condense(reading.config_of(about), folder, about.get("recipe"), variant))
     refuse_another_run(run)
-    check_run(config, dataset, variant, Devices())
     return run._replace(about=about)
 
 

@@ -14,7 +14,7 @@ import pytest
 from command_line import SMALL, assert_refused, gm_jax, results
 
 from gm_jax.build import start_sets
-from gm_jax.cli import condense, finish
+from gm_jax.cli import condense
 from gm_jax.data.loading import load
 from gm_jax.report.images import images_along
 from gm_jax.storage import (
@@ -259,7 +259,7 @@ def test_what_cannot_be_ended_is_refused(halfway, unbroken, tmp_path, monkeypatc
     digits = load("digits")
     changed = digits.train._replace(images=digits.train.images.at[3, 0, 0, 0, 0].add(1))
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "load", lambda *_: digits._replace(train=changed))
+        patch.setattr(condense, "load", lambda *_: digits._replace(train=changed))
         assert_refused(gm_jax("finish", halfway), "other images")
     for path in (halfway / "checkpoints").glob("*.npz"):
         path.unlink()
