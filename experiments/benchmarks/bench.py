@@ -9,7 +9,9 @@ PyTorch, of which one works as the method's authors do and one is tuned (`torch_
 one timed call each, never two at once.  On an accelerator the three prepare all cases first.
 Inputs are noise of the same shapes (speed does not depend on pixel values) and on the device before
 the clock starts.  Both ways of the port are tested against the golden vectors first.  Run nothing
-else meanwhile: a busy machine slows the programs by different factors.
+else meanwhile: a busy machine slows the programs by different factors.  So does the host of a
+virtual machine where it puts two processors on one core for a while, which nothing shows; so the
+fastest calls are compared.
 
 An iteration is cut to 2 outer steps at most, because outer steps are all alike: `2 of 10` is two
 image updates with the paper's inner epochs between them, where a full iteration has ten, and nine
@@ -18,7 +20,7 @@ given them.  Likewise 20 epochs stand for an evaluation's hundreds.
 
 Memory peaks are of the process on a CPU; elsewhere of a case on the device, by the compiler's
 analysis of our program and by PyTorch's allocator.  The share of the matrix rate is a case's FLOPs
-(formulas in `cases.py`) by its median seconds, over the FLOP/s of a large float32 matrix product at
+(formulas in `cases.py`) by its fastest call, over the FLOP/s of a large float32 matrix product at
 the default precision: measured before and after each case (the higher one counts; on an accelerator
 after it), in another process, so that its matrices do not count as the case's memory.
 """
