@@ -8,8 +8,8 @@ processes of its own; no compilation cache is used.
 """
 
 import dataclasses
+import itertools
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,9 @@ from gm_jax.core import loop
 from gm_jax.core.method import Variant, unchanged
 
 MODULE = "experiments.benchmarks.levers"
+
+CALLS = 5
+"""Of each program, once it is compiled."""
 
 LEVERS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -53,7 +56,7 @@ class Settings:
     batch_real: Count = 64
     """Real images of each class."""
     repeats: Count = 3
-    """How often each program is compiled; it runs twice as often."""
+    """How often each program is compiled; it runs five times as often."""
 
 
 class Cost(NamedTuple):
@@ -92,23 +95,26 @@ def _without_cache() -> None:
 
 
 def measure(config: Config, variant: Variant = unchanged) -> Cost:
-    """Compiles an iteration and runs it twice: the faster one counts."""
+    """Compiles an iteration and runs it five times: the fastest one counts."""
     dataset = noise_set(SHAPES["mnist"], 10, config.batch_real)
     compiled, step, sets = timed_compilation(config, dataset, variant)
     times = [time.perf_counter()]
-    for _, state, _ in loop.iterations(step, sets, dataset.train, 2):
+    for _, state, _ in loop.iterations(step, sets, dataset.train, CALLS):
         jax.block_until_ready(state)
         times.append(time.perf_counter())
-    ran = min(times[1] - times[0], times[2] - times[1])
+    ran = min(after - before for before, after in itertools.pairwise(times))
     return Cost(compiled, ran, loop.memory(step).temporary / 2**20, peak_bytes() / 1e6)
 
 
 def compare(ipc: int, rows: Mapping[str, tuple[Config, Variant]], repeats: int) -> None:
-    """Measures all rows in turn, and prints medians and ratios to the first row."""
+    """Measures all rows in turn, and prints the lowest of each number, and ratios to the first row.
+
+    What disturbs a program only slows it, so its fastest call and compilation are compared.
+    """
     turns = [[in_process(measure, *row) for row in rows.values()] for _ in range(repeats)]
-    medians = [Cost(*map(statistics.median, zip(*of))) for of in zip(*turns)]
-    for name, cost in zip(rows, medians):
-        ran, compiled = cost.ran / medians[0].ran, cost.compiled / medians[0].compiled
+    lowest = [Cost(*map(min, zip(*of))) for of in zip(*turns)]
+    for name, cost in zip(rows, lowest):
+        ran, compiled = cost.ran / lowest[0].ran, cost.compiled / lowest[0].compiled
         shown = f"{cost.ran:.2f} | {ran:.2f} | {cost.compiled:.1f} | {compiled:.2f}"
         memory = f"{cost.temporary:.0f} | {cost.peak:.0f}"
         print(f"| {ipc} | {name} | {shown} | {memory} |", flush=True)
