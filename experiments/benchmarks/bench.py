@@ -1,6 +1,6 @@
 """Time and memory of each part of the method, beside a PyTorch port: the same work, in one run.
 
-    python -m experiments.benchmarks.bench            # ConvNet, every case: two hours on two cores
+    python -m experiments.benchmarks.bench            # ConvNet, every case: 90 minutes on two cores
     python -m experiments.benchmarks.bench --quick    # the smallest ones: five minutes
 
 A case (`cases.py`) runs in three fresh processes: one that imports JAX, and two that import
