@@ -22,7 +22,7 @@ from gm_jax.core.method import State
 from gm_jax.data.archives import read_npz
 from gm_jax.disk import flush
 from gm_jax.errors import UserError
-from gm_jax.storage.files import atomic, drafts
+from gm_jax.storage.files import atomic, drafts, parse_json
 
 log = logging.getLogger("gm_jax")
 
@@ -99,7 +99,7 @@ def discard(run: Path) -> None:
 
 def _restore(run: Path, number: int, start: State, identity: dict[str, Any]) -> State:
     arrays = read_npz(_path(run, number))
-    about = json.loads(str(arrays.pop("about")))
+    about = parse_json(str(arrays.pop("about")))
     if about["identity"] != identity:
         raise UserError("it is of another run")
     path, metrics = run / "metrics.jsonl", about["metrics"]

@@ -44,6 +44,16 @@ def write_json(path: Path, value: Any) -> None:
         draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def parse_json(text: str) -> Any:
+    """What a JSON text says; `ValueError` where it is none, or names NaN or infinity."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    """JSON has none of them, though Python's reader takes them and `write_json` could not."""
+    raise ValueError(f"{constant} is no JSON")
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
@@ -53,7 +63,7 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise UserError(f"{path} is longer than anything that gm-jax writes")
-        return json.loads(path.read_text())
+        return parse_json(path.read_text())
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from gm_jax.condensed import Condensed
 from gm_jax.config import Config, check, list_sets
 from gm_jax.data import archives
 from gm_jax.errors import UserError
-from gm_jax.storage.files import read_json
+from gm_jax.storage.files import parse_json, read_json
 from gm_jax.storage.run_folder import PLANNED, READ, finished, results_path
 from gm_jax.variants import VariantRecord
 
@@ -43,7 +43,7 @@ def read_about(run: Path) -> dict[str, Any]:
 def _archived_about(path: Path) -> Any:
     """What the archive holds as `config`, whatever that is."""
     try:
-        return json.loads(str(archives.read_npz(path)["config"]))
+        return parse_json(str(archives.read_npz(path)["config"]))
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged or was not written by gm-jax condense") from error
 
@@ -184,7 +184,7 @@ def _synthetic(run: Path) -> Path:
 
 
 def _condensed_from(arrays: dict[str, np.ndarray]) -> Condensed:
-    about = _current(json.loads(str(arrays["config"])))
+    about = _current(parse_json(str(arrays["config"])))
     config = config_of(about)
     _check_about(about)
     found = Condensed(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -427,6 +428,14 @@ def test_a_changed_config_json_is_not_resumed(halfway, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     refused = gm_jax("condense", *LONGER, "--out", halfway, "--resume")
     assert_refused(refused, "config.json is damaged")
+
+
+def test_nan_in_a_field_that_nobody_reads_is_damage_too(halfway):
+    """Python's reader of JSON takes NaN, which the new config.json could not hold."""
+    path = halfway / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": math.nan}))
+    assert_refused(gm_jax("finish", halfway), "config.json is damaged")
+    assert_refused(gm_jax("condense", *LONGER, "--out", halfway, "--resume"), "holds no run")
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path):
