@@ -113,6 +113,7 @@ def inner_epoch(
     def step(x: Tensor, y: Tensor) -> Tensor:
         loss = F.cross_entropy(net(augment(x)), y)
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+            assert parameter.grad is not None  # `sgd` made it
             parameter.grad.copy_(gradient)  # `backward` would not be captured
         optimiser.step()
         return loss.detach()
@@ -129,7 +130,8 @@ def inner_epoch(
 @functools.cache
 def _optimiser(parameters: tuple[Tensor, ...], settings: tuple[tuple[str, float], ...]) -> SGD:
     """The one optimiser of these parameters and settings."""
-    optimiser = SGD(parameters, fused=True, **dict(settings))
+    named: dict[str, Any] = dict(settings)
+    optimiser = SGD(parameters, fused=True, **named)
     for parameter in parameters:
         if parameter.grad is None:  # else graphs that were captured before would lose theirs
             parameter.grad = torch.zeros_like(parameter)
