@@ -1,42 +1,87 @@
-"""What the matrix products of the gradients of real images take by themselves, on a CPU.
+"""What the matrix products of gradients take by themselves: a limit to how fast they can be.
 
     python -m experiments.benchmarks.limit
+    python -m experiments.benchmarks.limit --network resnet18 --part "inner epoch"
 
-ConvNet 128 on noise.  Of the gradients of all real images in microbatches, the products that
-Winograd's tiles leave are run by themselves, on arrays that stay in the cache; what is left of the
-measured time are the sums over tiles, norms, activations, pooling and the first convolution.
+Of the program that computes the gradients of all real images, or trains for an epoch, every
+convolution and every weight gradient is taken by itself, with the sizes and as often as the program
+has them (a microbatch at a time), and of each the products alone: those that Winograd's tiles
+leave, a product for each place of a small image, XLA's convolution where nothing else is faster.
+They run on arrays of noise that are called again and again, so that they stay in the cache if they
+fit.  What is left of the measured time are the sums over tiles, norms, activations, pooling, shifts
+and copies.
 """
 
 import dataclasses
+import functools
+import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from experiments import command
-from experiments.benchmarks.cases import CLASSES, REAL, SHAPES, WIDTH, Case, ShapeName, flops
+from experiments.benchmarks.cases import (
+    EPOCH,
+    REAL,
+    SHAPES,
+    Case,
+    NetworkName,
+    ShapeName,
+    case_name,
+    flops,
+)
 from experiments.benchmarks.worker import seconds
 from experiments.benchmarks.worker_gm_jax import matrix_rate, noise, prepare
+from experiments.benchmarks.worker_gm_jax import work as work_of
 from gm_jax.checks import Count
-from gm_jax.errors import UserError
 from gm_jax.nn import platforms
-from gm_jax.nn.winograd import REACH, tiles
+from gm_jax.nn.convolution import Form, Padding
 
 MODULE = "experiments.benchmarks.limit"
+
+MAPS = {"gm_convolve": "convolutions", "gm_weight_gradient": "weight gradients"}
+"""This library's primitives, and what they are called in the table."""
+
+PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What to measure."""
 
+    network: NetworkName = "convnet"
+    """Network."""
+    part: Literal["real gradients", "inner epoch"] = "real gradients"
+    """Gradients of real images, or training on synthetic ones; the name has a blank, so quote
+    it."""
     shape: ShapeName = "mnist"
     """Image shape: mnist (28x28x1), cifar10 (32x32x3)."""
     batch_real: Count = 64
     """Real images of each class."""
+    ipc: Count = 10
+    """Synthetic images of each class, in an inner epoch."""
     repeats: Count = 9
     """Calls of each program, after one that is not counted; the fastest one counts."""
+
+
+class Map(NamedTuple):
+    """A convolution or a weight gradient.
+
+    Attributes:
+        primitive: of `MAPS`.
+        shapes: of the two arguments.
+        padding: in pixels.
+        form: how it is computed.
+    """
+
+    primitive: str
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    padding: Padding
+    form: Form
 
 
 class Row(NamedTuple):
@@ -50,80 +95,121 @@ class Row(NamedTuple):
     flops: float = 0.0
 
 
-def products(rows: int) -> dict[str, Callable[[], list[jax.Array]]]:
-    """The products of a convolution's tiles, by direction, each as `winograd` calls them.
+def equations(jaxpr: Any, names: Sequence[str], times: int = 1) -> Iterator[tuple[Any, int]]:
+    """The equations of these primitives, and how often each is computed.
 
-    Args:
-        rows: tiles of a microbatch.
+    `scan` is the only loop there may be: of others it can't be told how often they run.
     """
-    strips = [noise(REACH, rows, WIDTH) for _ in range(REACH)]
-    kernels = [noise(REACH, WIDTH, WIDTH) for _ in range(REACH)]
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        assert name not in ("while", "cond"), name
+        if name in names:
+            yield equation, times
+            continue
+        turns = params["length"] if name == "scan" else 1
+        inner = [p for p in params.values() if hasattr(p, "eqns") or hasattr(p, "jaxpr")]
+        for one in inner:
+            yield from equations(getattr(one, "jaxpr", one), names, times * turns)
 
-    def by_kernel(strips, kernels):
-        return [jnp.matmul(v, u) for v, u in zip(strips, kernels)]
 
-    def by_cotangent(strips, cotangents):
-        return [jnp.matmul(jnp.swapaxes(v, 1, 2), u) for v, u in zip(strips, cotangents)]
+def maps(function: Callable, arguments: Sequence[Any]) -> Counter[Map]:
+    """The convolutions and weight gradients of a computation, and how often each is computed."""
+    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
+    found: Counter[Map] = Counter()
+    for equation, times in equations(needed, tuple(MAPS)):
+        first, second = (v.aval.shape for v in equation.invars)
+        params = equation.params
+        key = Map(equation.primitive.name, (first, second), params["padding"], params["form"])
+        found[key] += times
+    return found
 
-    def call(function: Callable, second: list[jax.Array]) -> Callable:
-        lowered = jax.jit(function).lower(strips, second)
-        compiled = lowered.compile(platforms.compiler_options())
-        return lambda: jax.block_until_ready(compiled(strips, second))
 
-    return {
-        "forward": call(by_kernel, kernels),
-        "input gradient": call(by_kernel, kernels),
-        "weight gradient": call(by_cotangent, strips),
-    }
+def row_name(one: Map) -> str:
+    """`convolutions at 16x16`: the pixels of the input or, where it has fewer, the output."""
+    (_, _, *pixels, _), (_, *sides, _, _) = one.shapes
+    if one.primitive == "gm_weight_gradient":
+        (_, _, *outputs, _) = one.shapes[1]
+    else:
+        axes = zip(pixels, one.padding, sides)
+        outputs = [pixel + 2 * pad - side + 1 for pixel, pad, side in axes]
+    height, width = map(min, pixels, outputs)
+    return f"{MAPS[one.primitive]} at {height}x{width}"
+
+
+def products(one: Map) -> tuple[Callable[[], Any], float]:
+    """A call of a map's products, all in one program, and their FLOPs.
+
+    Where some products are batched, as those of Winograd's tiles are, the others only prepare
+    kernels, which XLA does once, before its loop over microbatches.
+    """
+    compute = one.form.convolve if one.primitive == "gm_convolve" else one.form.weight_gradient
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in one.shapes]
+    traced = jax.make_jaxpr(functools.partial(compute, padding=one.padding))(*shapes)
+    every = [f for f, times in equations(traced.jaxpr, PRODUCTS) for _ in range(times)]
+    chosen = [f for f in every if _is_batched(f)] or every
+    operands = [[noise(*v.aval.shape) for v in f.invars] for f in chosen]
+
+    def program(operands):
+        return [f.primitive.bind(*of, **f.params) for f, of in zip(chosen, operands)]
+
+    compiled = jax.jit(program).lower(operands).compile(platforms.compiler_options())
+    return lambda: jax.block_until_ready(compiled(operands)), sum(map(_flops, chosen))
+
+
+def _is_batched(product: Any) -> bool:
+    name, numbers = product.primitive.name, product.params["dimension_numbers"]
+    return name == "dot_general" and numbers[1] != ((), ())
+
+
+def _flops(product: Any) -> int:
+    """Two for each number of the output and each term of its sum."""
+    (first, second), (out,) = (
+        [v.aval.shape for v in vs] for vs in (product.invars, product.outvars)
+    )
+    if product.primitive.name == "dot_general":
+        (contracted, _), _ = product.params["dimension_numbers"]
+        terms = math.prod(first[axis] for axis in contracted)
+    else:
+        outputs = product.params["dimension_numbers"].rhs_spec[0]
+        terms = math.prod(second) // second[outputs]
+    return 2 * math.prod(out) * terms
 
 
 def measure(settings: Settings) -> list[Row]:
-    """The whole, the products of each layer and direction, their sum, and the rest.
-
-    Raises:
-        UserError: this platform does not convolve by Winograd's tiles.
-    """
-    size = platforms.defaults().microbatch
-    if platforms.defaults().convolution != "winograd" or size is None:
-        raise UserError(f"{jax.default_backend()}: Winograd's tiles are measured, which a CPU uses")
-    if CLASSES * settings.batch_real <= size:
-        least = size // CLASSES + 1
-        raise UserError(f"--batch-real {settings.batch_real}: must be at least {least}")
-    parts_of_class = -(-settings.batch_real // size)
+    """The whole, the products by map and number of pixels, their sum, and the rest."""
 
     def fastest(call: Callable) -> float:
         call()
         return min(seconds(call) for _ in range(settings.repeats))
 
-    case = Case(REAL, settings.shape, batch_real=settings.batch_real)
-    whole = fastest(prepare(case)[0])
-    microbatches = CLASSES * parts_of_class
-    images = -(-settings.batch_real // parts_of_class)  # of each, the last one filled up
-    parts = []
-    for layer, side in ((2, 16), (3, 8)):  # of both shapes
-        rows = images * tiles(side, side)
-        multiplied = 2 * REACH**2 * rows * WIDTH**2 * microbatches
-        for direction, call in products(rows).items():
-            name = f"products of convolution {layer}, {direction}"
-            parts.append(Row(name, fastest(call) * microbatches, multiplied))
-    total = Row("these products", sum(p.seconds for p in parts), sum(p.flops for p in parts))
-    rest = Row("the rest", whole - total.seconds)
-    return [Row("real gradients", whole, flops(case)), *parts, total, rest]
+    if settings.part == REAL:
+        case = Case(REAL, settings.shape, batch_real=settings.batch_real, network=settings.network)
+    else:
+        case = Case(EPOCH, settings.shape, settings.ipc, network=settings.network)
+    whole = Row(case_name(case), fastest(prepare(case)[0]), flops(case))
+    parts: dict[str, Row] = {}
+    for one, times in maps(*work_of(case)).items():
+        name, (call, multiplied) = row_name(one), products(one)
+        before = parts.get(name, Row(name, 0.0))
+        taken = before.seconds + times * fastest(call)
+        parts[name] = Row(name, taken, before.flops + times * multiplied)
+    rows = list(parts.values())
+    total = Row("these products", sum(r.seconds for r in rows), sum(r.flops for r in rows))
+    return [whole, *rows, total, Row("the rest", whole.seconds - total.seconds)]
 
 
 def work(settings: Settings, _: str) -> None:
     """Measures, prints a Markdown table."""
     rate, rows = matrix_rate(), measure(settings)
     print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}, {SHAPES[settings.shape]}")
-    print(
-        f"a large product: {rate / 1e9:.0f} GFLOP/s; counted for real gradients: the direct sum's"
-    )
+    print(f"a large product: {rate / 1e9:.0f} GFLOP/s; counted for the whole: the direct sum's")
     print("| what | s | GFLOP | share of that rate | s at that rate |\n|---|---|---|---|---|")
     for row in rows:
-        shown = f"{row.flops / 1e9:.0f} | {row.flops / row.seconds / rate:.2f}"
-        least = f"{row.flops / rate:.2f}"
+        shown = f"{row.flops / 1e9:.3g} | {row.flops / row.seconds / rate:.2f}"
+        least = f"{row.flops / rate:.3g}"
         end = f"{shown} | {least}" if row.flops else " | | "
-        print(f"| {row.name} | {row.seconds:.2f} | {end} |")
+        print(f"| {row.name} | {row.seconds:.3g} | {end} |")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

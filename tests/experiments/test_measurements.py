@@ -1,5 +1,7 @@
 """Chunks, compile times, and the steps for an accelerator: what they print and call."""
 
+import dataclasses
+
 import pytest
 
 from experiments import command
@@ -117,20 +119,49 @@ def test_growth_prints_rows_and_exponents_and_draws(capsys, monkeypatch, tmp_pat
 
 @pytest.mark.slow
 def test_the_limit_is_the_products_and_the_rest(capsys):
-    """The products are a quarter of the direct sum's FLOPs, 36 products a tile instead of 144."""
+    """Of convolutions 2 and 3 a quarter of the direct sum's FLOPs are left, 36 products a tile
+    instead of 144; of the first one, by XLA, none is by the image.
+    """
     assert limit.main("--batch-real 2 --repeats 1".split()) == 0
-    rows = rows_of(capsys.readouterr().out)
-    whole, *products, total, rest = rows
+    whole, *products, total, rest = rows_of(capsys.readouterr().out)
     assert [row[0] for row in (whole, total, rest)] == [
-        "real gradients",
+        "convnet, mnist, real gradients",
         "these products",
         "the rest",
     ]
-    assert len(products) == 6
-    direct = cases.convnet_flops(cases.SHAPES["mnist"], cases.CLASSES, cases.WIDTH, cases.DEPTH)
+    assert sorted(row[0] for row in products) == [
+        f"{what} at {size}"
+        for what in ("convolutions", "weight gradients")
+        for size in ("16x16", "28x28", "8x8")
+    ]
+    first, *others, _ = cases.convnet_flops((32, 32, 1), cases.CLASSES, cases.WIDTH, cases.DEPTH)
     images = 2 * cases.CLASSES
     found = {row.name: row.flops for row in limit.measure(limit.Settings(batch_real=2, repeats=1))}
-    assert 4 * found["these products"] == 3 * images * sum(direct[1:3])
+    assert found["these products"] == images * (2 * first + 3 * sum(others) / 4)
+
+
+@pytest.mark.parametrize("network", ["convnet", "vgg11"])
+@pytest.mark.parametrize("part", [cases.REAL, cases.EPOCH])
+def test_the_limit_counts_all_convolutions(part, network):
+    """As the direct sum, they and three products of the dense layer are a gradient of each image.
+
+    All microbatches are full: of 32 real images of a class two of 16, of 80 synthetic ones five.
+    """
+    case = cases.Case(part, "mnist", 0, network=network)
+    case = dataclasses.replace(case, **({"batch_real": 32} if part == cases.REAL else {"ipc": 8}))
+    images = cases.CLASSES * (case.batch_real or case.ipc)
+    direct = 0
+    for one, times in limit.maps(*limit.work_of(case)).items():
+        (_, n, height, width, _), (_, *sides, into, out) = one.shapes
+        if one.primitive == "gm_convolve":
+            h, w = (s + 2 * p - k + 1 for s, p, k in zip((height, width), one.padding, sides))
+            direct += times * 2 * n * h * w * sides[0] * sides[1] * into * out
+        else:
+            h, w, out = one.shapes[1][2:]
+            k, m = (s + 2 * p - o + 1 for s, p, o in zip((height, width), one.padding, (h, w)))
+            direct += times * 2 * n * h * w * k * m * one.shapes[0][-1] * out
+    *_, dense = cases.network_flops(network, cases.SHAPES["mnist"], cases.CLASSES)
+    assert direct == cases.flops(case) - 3 * images * dense
 
 
 @pytest.mark.slow
