@@ -153,7 +153,7 @@ def test_on_an_accelerator_all_cases_are_prepared_before_one_is_timed(monkeypatc
         replies = {
             "memory": {"imports_bytes": 10 * of, "peak_bytes": 1000},
             "prepare": {"compile_s": 0.5} | ({"peak_bytes": 100 * of} if of < 3 else {}),
-            "time": float(of),
+            "time": 10.0 * of,
         }
 
         def ask(name, argument=None):
@@ -167,10 +167,17 @@ def test_on_an_accelerator_all_cases_are_prepared_before_one_is_timed(monkeypatc
     found = list(bench.measure_all(settings, "gpu", lambda name: 7.0))
     assert [result.case for result in found] == list(bench.list_cases(settings))
     assert asked == ["prepare"] * 3 * len(found) + ["memory"] * 3 + ["time"] * 6 * len(found)
-    assert found[0].tuned == report.Measured([3.0, 3.0], 30, 1000)  # it told no peak of a case
-    assert found[0].authors == report.Measured([2.0, 2.0], 20, 200)
-    assert found[0].ours == report.Measured([1.0, 1.0], 10, 100)
+    assert found[0].tuned == report.Measured([30.0, 30.0], 30, 1000)  # it told no peak of a case
+    assert found[0].authors == report.Measured([20.0, 20.0], 20, 200)
+    assert found[0].ours == report.Measured([10.0, 10.0], 10, 100)
     assert (found[0].compile_s, found[0].matrix_rate) == (0.5, 7.0)
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(0.01, 30), (2.0, 4), (30.0, 3)])
+def test_short_calls_are_repeated_for_20_seconds_but_at_most_30_times(seconds, turns):
+    """Three programs of 2 s have taken 18 s after three turns, so they take a fourth."""
+    found = bench.take_turns([lambda *_: seconds] * 3, "a case", 3)
+    assert found == [[seconds] * turns] * 3
 
 
 def test_results_are_saved_as_json(tmp_path):
