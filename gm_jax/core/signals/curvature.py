@@ -18,7 +18,7 @@ from gm_jax.errors import UserError
 def hessian_vector(v: Tree) -> Signal:
     """H v = d/de grad L(params + e v, x, y) at e = 0, with v the same for all networks.
 
-    Cost: with its pullback about 2.5 times the gradient's time, and 1.7 times its memory.  The
+    Cost: with its pullback 2.5 to 2.7 times the gradient's time, and 1.7 times its memory.  The
     pullback needs no weight gradients: grad_x <H v, u> is a derivative of grad_x L along v and u.
 
     Args:
@@ -48,7 +48,7 @@ def gauss_newton_vector(v: Tree) -> Signal:
 
     The Hessian without the curvature of the network, positive semi-definite.
 
-    Cost: with its pullback, by reverse mode, 1.6 to 1.9 times the gradient's time, and 1.5 times
+    Cost: with its pullback, by reverse mode, 1.7 to 1.8 times the gradient's time, and 1.5 times
     its memory.
 
     Args:
@@ -90,8 +90,8 @@ gauss_newton_gradient = Signal(_gauss_newton_gradient, mean_over_images=False)
 
 As long as `hessian_gradient`, about: give it a weight too.
 
-Cost: with its pullback, by reverse mode, 3 times the gradient's time; its memory grows with the
-images of a group, which are taken at once.
+Cost: with its pullback, by reverse mode, 3 to 4 times the gradient's time; its memory grows with
+the images of a group, which are taken at once.
 """
 
 

@@ -22,5 +22,5 @@ features = Signal(_features, mean_over_images=True)
 Of one dimension: of the distances, only the `global` ones count it, and any other one is 0 for it.
 DM's is `mse_global`.
 
-Cost: with its pullback 0.35 times the gradient's time; beside the gradient 0.05 to 0.07 of it.
+Cost: with its pullback 0.4 times the gradient's time; beside the gradient 0.2 of it.
 """

@@ -34,5 +34,5 @@ LCMat matches it beside the gradient:
 
 It is no kernel of a convolution: `of_convolutions` belongs around the gradient's distance alone.
 
-Cost: beside the gradient, with its pullback, 0.3 times the gradient's time.
+Cost: beside the gradient, with its pullback, 0.4 to 0.5 times the gradient's time.
 """

@@ -25,7 +25,7 @@ def k_step(k: int, lr: Rate) -> Signal:
     are at most 4 % as long; at 0.001 the second is 0.86 to 0.93 times as long as the first, the
     fourth 0.5 to 0.7.
 
-    Cost: with its pullback 1.3 to 1.5 k times the gradient's time: k gradients, then k gradients
+    Cost: with its pullback 1.5 to 1.6 k times the gradient's time: k gradients, then k gradients
     again and k Hessian-vector products.  Memory: a group's intermediates of one step, and k copies
     of the parameters.
 
