@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -45,13 +46,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says; `ValueError` where it is none, or names NaN or infinity."""
-    return json.loads(text, parse_constant=_refuse)
+    """What a JSON text says; `ValueError` where it is none, or has a number that is not finite."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
-def _refuse(constant: str) -> None:
-    """JSON has none of them, though Python's reader takes them and `write_json` could not."""
-    raise ValueError(f"{constant} is no JSON")
+def _finite(number: str) -> float:
+    """Python's reader takes NaN, infinity and 1e999, none of which `write_json` could write."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not finite")
+    return value
 
 
 def read_json(path: Path) -> Any:
