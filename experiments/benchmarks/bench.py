@@ -1,7 +1,7 @@
 """Time and memory of each part of the method, beside a PyTorch port: the same work, in one run.
 
     python -m experiments.benchmarks.bench            # ConvNet, every case: 65 minutes on two cores
-    python -m experiments.benchmarks.bench --quick    # the smallest ones: five minutes
+    python -m experiments.benchmarks.bench --quick    # the smallest ones: six minutes
 
 A case (`cases.py`) runs in three fresh processes: one that imports JAX, and two that import
 PyTorch, of which one works as the method's authors do and one is tuned (`torch_tuned.py`, on a GPU
@@ -11,7 +11,7 @@ Inputs are noise of the same shapes (speed does not depend on pixel values) and 
 the clock starts.  Both ways of the port are tested against the golden vectors first.  Run nothing
 else meanwhile: a busy machine slows the programs by different factors.  So does the host of a
 virtual machine where it puts two processors on one core for a while, which nothing shows; so the
-fastest calls are compared, and short ones are repeated for 20 seconds.
+fastest calls are compared, and short ones are repeated until a case's have taken 20 seconds.
 
 An iteration is cut to 2 outer steps at most, because outer steps are all alike: `2 of 10` is two
 image updates with the paper's inner epochs between them, where a full iteration has ten, and nine
@@ -75,7 +75,7 @@ MOST_OUTER_STEPS = 2
 """Outer steps of an iteration by default, at most."""
 
 SHORT_CASE, MOST_TURNS = 20.0, 30
-"""Seconds for which a case whose calls are short is repeated, and how often at most."""
+"""Seconds that the calls of a case take together, unless each program has made so many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Settings:
     batch_real: Count = 256
     """Real images of each class."""
     repeats: Count = 5
-    """Timed calls of each program in a case, at least: short ones are repeated for 20 seconds, but
-    at most 30 times."""
+    """Timed calls of each program in a case, at least: short ones are made until those of all three
+    have taken 20 seconds, or of each there are 30."""
     outer_steps: Count | None = None
     """Outer steps of an iteration. Default: the paper's (1 at ipc 1, 10 at 10, 50 at 50), but at
     most 2, because they are all alike; the inner epochs between them are the paper's."""
@@ -103,7 +103,7 @@ class Settings:
     out: Path = Path("bench.json")
     """File for every single timing, written after each case."""
     quick: bool = False
-    """Five minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
+    """Six minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
     the ports on fewer of the golden vectors."""
 
 

@@ -7,9 +7,9 @@ Of the program that computes the gradients of all real images, or trains for an 
 convolution and every weight gradient is taken by itself, with the sizes and as often as the program
 has them (a microbatch at a time), and of each the products alone: those that Winograd's tiles
 leave, a product for each place of a small image, XLA's convolution where nothing else is faster.
-They run on arrays of noise that are called again and again, so that they stay in the cache if they
-fit.  What is left of the measured time are the sums over tiles, norms, activations, pooling, shifts
-and copies.
+They run again and again on the same arrays of noise, so that these stay in the cache if they fit.
+What is left of the measured time is the rest: sums over tiles, transforms of kernels, norms,
+activations, pooling, shifts, copies, the dense layer, and the optimiser's step.
 """
 
 import dataclasses
@@ -43,7 +43,10 @@ from gm_jax.nn.convolution import Form, Padding
 
 MODULE = "experiments.benchmarks.limit"
 
-MAPS = {"gm_convolve": "convolutions", "gm_weight_gradient": "weight gradients"}
+KINDS = {
+    "gm_convolve": "convolutions and input gradients",
+    "gm_weight_gradient": "weight gradients",
+}
 """This library's primitives, and what they are called in the table."""
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -54,25 +57,25 @@ class Settings:
     """What to measure."""
 
     network: NetworkName = "convnet"
-    """Network."""
+    """Network whose gradients are taken, ConvNet of width 128."""
     part: Literal["real gradients", "inner epoch"] = "real gradients"
     """Gradients of real images, or training on synthetic ones; the name has a blank, so quote
     it."""
     shape: ShapeName = "mnist"
     """Image shape: mnist (28x28x1), cifar10 (32x32x3)."""
     batch_real: Count = 64
-    """Real images of each class."""
+    """Real images of each class, in real gradients."""
     ipc: Count = 10
     """Synthetic images of each class, in an inner epoch."""
     repeats: Count = 9
     """Calls of each program, after one that is not counted; the fastest one counts."""
 
 
-class Map(NamedTuple):
-    """A convolution or a weight gradient.
+class Convolution(NamedTuple):
+    """A convolution, or the weight gradient of one.
 
     Attributes:
-        primitive: of `MAPS`.
+        primitive: of `KINDS`.
         shapes: of the two arguments.
         padding: in pixels.
         form: how it is computed.
@@ -102,7 +105,7 @@ def equations(jaxpr: Any, names: Sequence[str], times: int = 1) -> Iterator[tupl
     """
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        assert name not in ("while", "cond"), name
+        assert name not in ("while", "cond"), f"how often {name} runs can't be told"
         if name in names:
             yield equation, times
             continue
@@ -112,21 +115,23 @@ def equations(jaxpr: Any, names: Sequence[str], times: int = 1) -> Iterator[tupl
             yield from equations(getattr(one, "jaxpr", one), names, times * turns)
 
 
-def maps(function: Callable, arguments: Sequence[Any]) -> Counter[Map]:
+def convolutions(function: Callable, arguments: Sequence[Any]) -> Counter[Convolution]:
     """The convolutions and weight gradients of a computation, and how often each is computed."""
     traced = jax.make_jaxpr(function)(*arguments).jaxpr
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
-    found: Counter[Map] = Counter()
-    for equation, times in equations(needed, tuple(MAPS)):
+    found: Counter[Convolution] = Counter()
+    for equation, times in equations(needed, tuple(KINDS)):
         first, second = (v.aval.shape for v in equation.invars)
         params = equation.params
-        key = Map(equation.primitive.name, (first, second), params["padding"], params["form"])
+        key = Convolution(
+            equation.primitive.name, (first, second), params["padding"], params["form"]
+        )
         found[key] += times
     return found
 
 
-def row_name(one: Map) -> str:
-    """`convolutions at 16x16`: the pixels of the input or, where it has fewer, the output."""
+def row_name(one: Convolution) -> str:
+    """`weight gradients at 16x16`: the pixels of the input or, where it has fewer, the output."""
     (_, _, *pixels, _), (_, *sides, _, _) = one.shapes
     if one.primitive == "gm_weight_gradient":
         (_, _, *outputs, _) = one.shapes[1]
@@ -134,14 +139,14 @@ def row_name(one: Map) -> str:
         axes = zip(pixels, one.padding, sides)
         outputs = [pixel + 2 * pad - side + 1 for pixel, pad, side in axes]
     height, width = map(min, pixels, outputs)
-    return f"{MAPS[one.primitive]} at {height}x{width}"
+    return f"{KINDS[one.primitive]} at {height}x{width}"
 
 
-def products(one: Map) -> tuple[Callable[[], Any], float]:
-    """A call of a map's products, all in one program, and their FLOPs.
+def products(one: Convolution) -> tuple[Callable[[], Any], int]:
+    """A call of its products, all in one program, and their FLOPs.
 
-    Where some products are batched, as those of Winograd's tiles are, the others only prepare
-    kernels, which XLA does once, before its loop over microbatches.
+    Where some products are batched, as those of Winograd's tiles are, only these count: the others
+    transform kernels.
     """
     compute = one.form.convolve if one.primitive == "gm_convolve" else one.form.weight_gradient
     shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in one.shapes]
@@ -177,7 +182,7 @@ def _flops(product: Any) -> int:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """The whole, the products by map and number of pixels, their sum, and the rest."""
+    """The whole, the products by kind and number of pixels, their sum, and the rest."""
 
     def fastest(call: Callable) -> float:
         call()
@@ -189,7 +194,7 @@ def measure(settings: Settings) -> list[Row]:
         case = Case(EPOCH, settings.shape, settings.ipc, network=settings.network)
     whole = Row(case_name(case), fastest(prepare(case)[0]), flops(case))
     parts: dict[str, Row] = {}
-    for one, times in maps(*work_of(case)).items():
+    for one, times in convolutions(*work_of(case)).items():
         name, (call, multiplied) = row_name(one), products(one)
         before = parts.get(name, Row(name, 0.0))
         taken = before.seconds + times * fastest(call)

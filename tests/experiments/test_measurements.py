@@ -130,9 +130,7 @@ def test_the_limit_is_the_products_and_the_rest(capsys):
         "the rest",
     ]
     assert sorted(row[0] for row in products) == [
-        f"{what} at {size}"
-        for what in ("convolutions", "weight gradients")
-        for size in ("16x16", "28x28", "8x8")
+        f"{what} at {size}" for what in limit.KINDS.values() for size in ("16x16", "28x28", "8x8")
     ]
     first, *others, _ = cases.convnet_flops((32, 32, 1), cases.CLASSES, cases.WIDTH, cases.DEPTH)
     images = 2 * cases.CLASSES
@@ -151,7 +149,7 @@ def test_the_limit_counts_all_convolutions(part, network):
     case = dataclasses.replace(case, **({"batch_real": 32} if part == cases.REAL else {"ipc": 8}))
     images = cases.CLASSES * (case.batch_real or case.ipc)
     direct = 0
-    for one, times in limit.maps(*limit.work_of(case)).items():
+    for one, times in limit.convolutions(*limit.work_of(case)).items():
         (_, n, height, width, _), (_, *sides, into, out) = one.shapes
         if one.primitive == "gm_convolve":
             h, w = (s + 2 * p - k + 1 for s, p, k in zip((height, width), one.padding, sides))
