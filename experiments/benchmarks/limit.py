@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.limit
     python -m experiments.benchmarks.limit --network resnet18 --part "inner epoch"
 
-Of the program that computes the gradients of all real images, or trains for an epoch, every
-convolution and every weight gradient is taken by itself, with the sizes and as often as the program
-has them (a microbatch at a time), and of each the products alone: those that Winograd's tiles
-leave, a product for each place of a small image, XLA's convolution where nothing else is faster.
+Of the program that computes the gradients of all real images, that matches synthetic ones, or that
+trains on these for an epoch, every convolution and every weight gradient is taken by itself, with
+the sizes and as often as the program has them (a microbatch at a time), and of each the products
+alone: those that Winograd's tiles leave, a product for each place of a small image, XLA's
+convolution where nothing else is faster.
 They run again and again on the same arrays of noise, so that these stay in the cache if they fit.
 What is left of the measured time is the rest: sums over tiles, transforms of kernels, norms,
 activations, pooling, shifts, copies, the dense layer, and the optimiser's step.
@@ -25,7 +26,6 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from experiments import command
 from experiments.benchmarks.cases import (
-    EPOCH,
     REAL,
     SHAPES,
     Case,
@@ -58,15 +58,15 @@ class Settings:
 
     network: NetworkName = "convnet"
     """Network whose gradients are taken, ConvNet of width 128."""
-    part: Literal["real gradients", "inner epoch"] = "real gradients"
-    """Gradients of real images, or training on synthetic ones; the name has a blank, so quote
-    it."""
+    part: Literal["real gradients", "synthetic match + gradient", "inner epoch"] = "real gradients"
+    """Gradients of real images, matching, or training on synthetic ones; the names have blanks, so
+    quote them."""
     shape: ShapeName = "mnist"
     """Image shape: mnist (28x28x1), cifar10 (32x32x3)."""
     batch_real: Count = 64
     """Real images of each class, in real gradients."""
     ipc: Count = 10
-    """Synthetic images of each class, in an inner epoch."""
+    """Synthetic images of each class, in the other parts."""
     repeats: Count = 9
     """Calls of each program, after one that is not counted; the fastest one counts."""
 
@@ -191,7 +191,7 @@ def measure(settings: Settings) -> list[Row]:
     if settings.part == REAL:
         case = Case(REAL, settings.shape, batch_real=settings.batch_real, network=settings.network)
     else:
-        case = Case(EPOCH, settings.shape, settings.ipc, network=settings.network)
+        case = Case(settings.part, settings.shape, settings.ipc, network=settings.network)
     whole = Row(case_name(case), fastest(prepare(case)[0]), flops(case))
     parts: dict[str, Row] = {}
     for one, times in convolutions(*work_of(case)).items():

@@ -138,6 +138,13 @@ def test_the_limit_is_the_products_and_the_rest(capsys):
     assert found["these products"] == images * (2 * first + 3 * sum(others) / 4)
 
 
+def test_the_limit_takes_matching_too():
+    """Its gradient and pullback convolve in all three layers, and take weight gradients of them."""
+    found = limit.convolutions(*limit.work_of(cases.Case(cases.MATCH, "mnist", 1)))
+    names = {limit.row_name(one) for one in found}
+    assert names == {f"{w} at {s}" for w in limit.KINDS.values() for s in ("28x28", "16x16", "8x8")}
+
+
 @pytest.mark.parametrize("network", ["convnet", "vgg11"])
 @pytest.mark.parametrize("part", [cases.REAL, cases.EPOCH])
 def test_the_limit_counts_all_convolutions(part, network):
