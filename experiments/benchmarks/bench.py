@@ -1,7 +1,7 @@
 """Time and memory of each part of the method, beside a PyTorch port: the same work, in one run.
 
     python -m experiments.benchmarks.bench            # ConvNet, every case: 65 minutes on two cores
-    python -m experiments.benchmarks.bench --quick    # the smallest ones: six minutes
+    python -m experiments.benchmarks.bench --quick    # the smallest ones: three minutes
 
 A case (`cases.py`) runs in three fresh processes: one that imports JAX, and two that import
 PyTorch, of which one works as the method's authors do and one is tuned (`torch_tuned.py`, on a GPU
@@ -103,7 +103,7 @@ class Settings:
     out: Path = Path("bench.json")
     """File for every single timing, written after each case."""
     quick: bool = False
-    """Six minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
+    """Three minutes: sets --shapes mnist --ipc 1 --batch-real 32 --repeats 3 --epochs 5, and tests
     the ports on fewer of the golden vectors."""
 
 

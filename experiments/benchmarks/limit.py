@@ -76,13 +76,13 @@ class Convolution(NamedTuple):
 
     Attributes:
         primitive: of `KINDS`.
-        shapes: of the two arguments.
+        shapes: of the two arguments and the result.
         padding: in pixels.
         form: how it is computed.
     """
 
     primitive: str
-    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    shapes: tuple[tuple[int, ...], ...]
     padding: Padding
     form: Form
 
@@ -121,24 +121,18 @@ def convolutions(function: Callable, arguments: Sequence[Any]) -> Counter[Convol
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
     found: Counter[Convolution] = Counter()
     for equation, times in equations(needed, tuple(KINDS)):
-        first, second = (v.aval.shape for v in equation.invars)
+        shapes = tuple(v.aval.shape for v in (*equation.invars, *equation.outvars))
         params = equation.params
-        key = Convolution(
-            equation.primitive.name, (first, second), params["padding"], params["form"]
-        )
+        key = Convolution(equation.primitive.name, shapes, params["padding"], params["form"])
         found[key] += times
     return found
 
 
 def row_name(one: Convolution) -> str:
     """`weight gradients at 16x16`: the pixels of the input or, where it has fewer, the output."""
-    (_, _, *pixels, _), (_, *sides, _, _) = one.shapes
-    if one.primitive == "gm_weight_gradient":
-        (_, _, *outputs, _) = one.shapes[1]
-    else:
-        axes = zip(pixels, one.padding, sides)
-        outputs = [pixel + 2 * pad - side + 1 for pixel, pad, side in axes]
-    height, width = map(min, pixels, outputs)
+    pixels, second, result = one.shapes
+    outputs = result if one.primitive == "gm_convolve" else second
+    height, width = map(min, pixels[2:4], outputs[2:4])
     return f"{KINDS[one.primitive]} at {height}x{width}"
 
 
@@ -149,7 +143,7 @@ def products(one: Convolution) -> tuple[Callable[[], Any], int]:
     transform kernels.
     """
     compute = one.form.convolve if one.primitive == "gm_convolve" else one.form.weight_gradient
-    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in one.shapes]
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in one.shapes[:2]]
     traced = jax.make_jaxpr(functools.partial(compute, padding=one.padding))(*shapes)
     every = [f for f, times in equations(traced.jaxpr, PRODUCTS) for _ in range(times)]
     chosen = [f for f in every if _is_batched(f)] or every

@@ -1,6 +1,7 @@
 """Chunks, compile times, and the steps for an accelerator: what they print and call."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -157,14 +158,9 @@ def test_the_limit_counts_all_convolutions(part, network):
     images = cases.CLASSES * (case.batch_real or case.ipc)
     direct = 0
     for one, times in limit.convolutions(*limit.work_of(case)).items():
-        (_, n, height, width, _), (_, *sides, into, out) = one.shapes
-        if one.primitive == "gm_convolve":
-            h, w = (s + 2 * p - k + 1 for s, p, k in zip((height, width), one.padding, sides))
-            direct += times * 2 * n * h * w * sides[0] * sides[1] * into * out
-        else:
-            h, w, out = one.shapes[1][2:]
-            k, m = (s + 2 * p - o + 1 for s, p, o in zip((height, width), one.padding, (h, w)))
-            direct += times * 2 * n * h * w * k * m * one.shapes[0][-1] * out
+        _, second, result = one.shapes
+        kernel, outputs = (second, result) if one.primitive == "gm_convolve" else (result, second)
+        direct += times * 2 * math.prod(outputs) * math.prod(kernel[1:4])
     *_, dense = cases.network_flops(network, cases.SHAPES["mnist"], cases.CLASSES)
     assert direct == cases.flops(case) - 3 * images * dense
 
