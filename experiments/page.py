@@ -162,7 +162,7 @@ def save(page: Page, tables: Sequence[Table], found: Sequence[Found], scale: Sca
     path = scale.folder / page.name
     write_csv(path.with_suffix(".csv"), found)
     with files.atomic(path.with_suffix(".png")) as draft:
-        labels = [" ".join(dict.fromkeys((f.row, f.column, f.network))).strip() for f in found]
+        labels = [_label(one) for one in found]
         means, spreads = ([getattr(f.summary, part) for f in found] for part in ("mean", "std"))
         bars(draft, page.title, labels, means, spreads)
     under, shown_tables = caption(scale, found, page.cells), "\n\n".join(t.markdown for t in tables)
@@ -172,6 +172,11 @@ def save(page: Page, tables: Sequence[Table], found: Sequence[Found], scale: Sca
         page_text = render("table.html", cells=_pictures(found, scale), **values)
         draft.write_text(page_text, encoding="utf-8", errors="backslashreplace")
     print(f"{shown_tables}\n{path}.md, .csv, .png, .html")
+
+
+def _label(found: Found) -> str:
+    """Row, column and network, each once; some tables have no columns."""
+    return " ".join(filter(None, dict.fromkeys((found.row, found.column, found.network))))
 
 
 def _pictures(found: Sequence[Found], scale: Scale) -> list[tuple[str, Picture]]:

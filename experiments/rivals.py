@@ -80,7 +80,8 @@ def _evaluate(
     network = build_network(settings, dataset)
     protocol = paper_protocol(dataset)
     epochs = full_epochs if kind == FULL else scale.epochs or protocol.epochs
-    protocol = protocol._replace(epochs=epochs, microbatch=defaults.microbatch)
+    microbatch = defaults.microbatch_of(settings.network)
+    protocol = protocol._replace(epochs=epochs, microbatch=microbatch)
     networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     keys = keys[:1] if kind == FULL else keys  # there is only one full set
     sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys]

@@ -126,7 +126,7 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         image_optimiser=functools.partial(optax.sgd, momentum=config.image_momentum),
         network_optimiser=_build_network_optimiser(config),
         batch_train=config.batch_train,
-        microbatch=at_a_time(config.microbatch, defaults.microbatch),
+        microbatch=at_a_time(config.microbatch, defaults.microbatch_of(config.network)),
         class_chunk=at_a_time(config.class_chunk, defaults.class_chunk),
         iterations=config.iterations,
     )

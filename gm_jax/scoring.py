@@ -104,13 +104,14 @@ def evaluate(
     config = condensed.config
     mean, std = (jnp.asarray(part, float) for part in (condensed.mean, condensed.std))
     dataset = dataset._replace(train=dataset.train._replace(mean=mean, std=std))
-    protocol = _protocol(config, dataset, settings)
+    base = _protocol(config, dataset, settings)
     random_key, networks_key = jax.random.split(evaluation_key(settings.seed))
     seeds = 0 if settings.skip_random_real else config.seeds
     groups = _sets_to_train_on(jax.random.split(random_key, seeds), condensed, dataset)
     kinds, test, found = _kinds(condensed, seeds), test_set(dataset), []
     with jax.default_matmul_precision(config.precision):
         for name, network in _networks(condensed, dataset, settings, variant).items():
+            protocol = base._replace(microbatch=_microbatch(config, name))
             trial = Trial(network, protocol, *test, settings.tests)
             train = functools.partial(_train, networks_key, settings, progress)
             accuracies, fair, full = train(trial, groups, settings.count), {}, None
@@ -238,8 +239,11 @@ def _fair_scores(
 
 def _protocol(config: Config, dataset: Dataset, settings: Evaluation) -> Protocol:
     protocol = build_protocol(settings.protocol, config, dataset)
-    microbatch = at_a_time(config.microbatch, platforms.defaults().microbatch)
-    return protocol._replace(epochs=settings.epochs or protocol.epochs, microbatch=microbatch)
+    return protocol._replace(epochs=settings.epochs or protocol.epochs)
+
+
+def _microbatch(config: Config, network: str) -> int | None:
+    return at_a_time(config.microbatch, platforms.defaults().microbatch_of(network))
 
 
 def check_evaluation(

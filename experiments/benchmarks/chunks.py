@@ -100,7 +100,7 @@ def networks_program(
 ) -> Program:
     """Training and test of `number` fresh networks on random real images, `chunk` at a time."""
     network = build_network(config, dataset)
-    microbatch = platforms.defaults().microbatch
+    microbatch = platforms.defaults().microbatch_of(config.network)
     protocol = paper_protocol(dataset)._replace(epochs=epochs, microbatch=microbatch)
     keys = jax.random.split(jax.random.key(0), number)
     arguments = (*random_real(keys[0], dataset.train, config.ipc), *test_set(dataset))

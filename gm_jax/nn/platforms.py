@@ -3,6 +3,8 @@
 None of them changes a result by more than rounding.  docs/performance.md has the measurements.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,7 @@ class Defaults(NamedTuple):
         class_chunk: classes at a time in the gradients of each class.
         set_chunk: sets at a time, in a run of many.
         network_chunk: networks at a time, in an evaluation.
+        microbatches: `microbatch` for networks that need another, by their names.
     """
 
     convolution: str
@@ -25,14 +28,29 @@ class Defaults(NamedTuple):
     class_chunk: int | None
     set_chunk: int | None
     network_chunk: int | None
+    microbatches: Mapping[str, int | None] = MappingProxyType({})
+
+    def microbatch_of(self, network: str) -> int | None:
+        """Images at a time in means over images, for a network of this name."""
+        return self.microbatches.get(network, self.microbatch)
 
 
 # On a CPU the cores are busy with one small batch, and what leaves the cache is slow: real
 # gradients took 1.46 s in microbatches of 8 images, 1.22 in 16, 1.21 in 32 (640 images of 28x28,
 # ConvNet 128).  Classes at once were slower unless all fit in a microbatch, seeds and networks too:
 # an iteration of 16 seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
-# (experiments/benchmarks/chunks.py).
-CPU = Defaults("winograd", microbatch=16, class_chunk=1, set_chunk=1, network_chunk=1)
+# (experiments/benchmarks/chunks.py).  VGG11 has 30 times ConvNet's parameters, whose gradient is
+# added up after each microbatch, and its images leave less behind: in microbatches of 128 gradients
+# took 0.80 of the time and matching at ipc 10, where classes then go at once, 0.69.  ResNet18, with
+# five times the products, took as long in both.
+CPU = Defaults(
+    "winograd",
+    microbatch=16,
+    class_chunk=1,
+    set_chunk=1,
+    network_chunk=1,
+    microbatches=MappingProxyType({"vgg11": 128}),
+)
 # Measured on an H100 (docs/performance.md), ConvNet on 28x28x1.  Kernels of ten images end before
 # the next ones are launched: with all classes at once, where they are at most 1024 images, matching
 # took a third of the time.  256 real images of one class fill the GPU: ten classes of them at once
