@@ -4,10 +4,10 @@
     python -m experiments.benchmarks.limit --network resnet18 --part "inner epoch"
 
 Of the program that computes the gradients of all real images, that matches synthetic ones, or that
-trains on these for an epoch, every convolution and every weight gradient is taken by itself, with
-the sizes and as often as the program has them (a microbatch at a time), and of each the products
-alone: those that Winograd's tiles leave, a product for each place of a small image, XLA's
-convolution where nothing else is faster.
+trains on these for an epoch, every convolution, input gradient and weight gradient is taken by
+itself, with the sizes and as often as the program has them (a microbatch at a time), and of each
+the products alone: those that Winograd's tiles leave, a product for each place of a small image,
+XLA's convolution where nothing else is faster.
 They run again and again on the same arrays of noise, so that these stay in the cache if they fit.
 What is left of the measured time is the rest: sums over tiles, transforms of kernels, norms,
 activations, pooling, shifts, copies, the dense layer, and the optimiser's step.
@@ -44,7 +44,8 @@ from gm_jax.nn.convolution import Form, Padding
 MODULE = "experiments.benchmarks.limit"
 
 KINDS = {
-    "gm_convolve": "convolutions and input gradients",
+    "gm_convolve": "convolutions",
+    "gm_input_gradient": "input gradients",
     "gm_weight_gradient": "weight gradients",
 }
 """This library's primitives, and what they are called in the table."""
@@ -72,7 +73,7 @@ class Settings:
 
 
 class Convolution(NamedTuple):
-    """A convolution, or the weight gradient of one.
+    """A convolution, or the input or weight gradient of one.
 
     Attributes:
         primitive: of `KINDS`.
@@ -116,7 +117,7 @@ def equations(jaxpr: Any, names: Sequence[str], times: int = 1) -> Iterator[tupl
 
 
 def convolutions(function: Callable, arguments: Sequence[Any]) -> Counter[Convolution]:
-    """The convolutions and weight gradients of a computation, and how often each is computed."""
+    """The convolutions and gradients of a computation, and how often each is computed."""
     traced = jax.make_jaxpr(function)(*arguments).jaxpr
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
     found: Counter[Convolution] = Counter()
@@ -130,10 +131,19 @@ def convolutions(function: Callable, arguments: Sequence[Any]) -> Counter[Convol
 
 def row_name(one: Convolution) -> str:
     """`weight gradients at 16x16`: the pixels of the input or, where it has fewer, the output."""
-    pixels, second, result = one.shapes
-    outputs = result if one.primitive == "gm_convolve" else second
-    height, width = map(min, pixels[2:4], outputs[2:4])
+    image, output, _ = operands(one)
+    height, width = map(min, image[2:4], output[2:4])
     return f"{KINDS[one.primitive]} at {height}x{width}"
+
+
+def operands(one: Convolution) -> Iterator[tuple[int, ...]]:
+    """The shapes of the image, the output and the kernel: two are arguments, one is the result."""
+    places = {
+        "gm_convolve": (0, 2, 1),
+        "gm_input_gradient": (2, 0, 1),
+        "gm_weight_gradient": (0, 1, 2),
+    }
+    return (one.shapes[place] for place in places[one.primitive])
 
 
 def products(one: Convolution) -> tuple[Callable[[], Any], int]:
@@ -142,18 +152,18 @@ def products(one: Convolution) -> tuple[Callable[[], Any], int]:
     Where some products are batched, as those of Winograd's tiles are, only these count: the others
     transform kernels.
     """
-    compute = one.form.convolve if one.primitive == "gm_convolve" else one.form.weight_gradient
+    compute = getattr(one.form, one.primitive.removeprefix("gm_"))
     shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in one.shapes[:2]]
     traced = jax.make_jaxpr(functools.partial(compute, padding=one.padding))(*shapes)
     every = [f for f, times in equations(traced.jaxpr, PRODUCTS) for _ in range(times)]
     chosen = [f for f in every if _is_batched(f)] or every
-    operands = [[noise(*v.aval.shape) for v in f.invars] for f in chosen]
+    arrays = [[noise(*v.aval.shape) for v in f.invars] for f in chosen]
 
-    def program(operands):
-        return [f.primitive.bind(*of, **f.params) for f, of in zip(chosen, operands)]
+    def program(arrays):
+        return [f.primitive.bind(*of, **f.params) for f, of in zip(chosen, arrays)]
 
-    compiled = jax.jit(program).lower(operands).compile(platforms.compiler_options())
-    return lambda: jax.block_until_ready(compiled(operands)), sum(map(_flops, chosen))
+    compiled = jax.jit(program).lower(arrays).compile(platforms.compiler_options())
+    return lambda: jax.block_until_ready(compiled(arrays)), sum(map(_flops, chosen))
 
 
 def _is_batched(product: Any) -> bool:

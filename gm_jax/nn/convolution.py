@@ -1,20 +1,25 @@
 """Convolution that is fast inside loops, under `vmap`, and to any order of derivative.
 
 Three bilinear maps make up everything that gradient matching asks of a convolution: the
-convolution itself, its input gradient, and its weight gradient.  The derivative of each is made
-of the other two, and the input gradient is again a convolution (of the cotangent with the
-flipped, channel-swapped kernel), so two primitives are closed under differentiation:
+convolution itself, its input gradient, and its weight gradient.  They are the three derivatives of
+one trilinear form of image, kernel and cotangent,
 
-    convolve(x, w)[n, i, j, o]      = sum_{k, l, c} x[n, i + k - p, j + l - p, c] w[k, l, c, o]
-    weight_gradient(x, g)[k, l, c, o] = sum_{n, i, j} x[n, i + k - p, j + l - p, c] g[n, i, j, o]
+    sum_{n, i, j, k, l, c, o} x[n, i + k - p, j + l - p, c] w[k, l, c, o] g[n, i, j, o],
+
+    convolve(x, w)[n, i, j, o]          its derivative by g,
+    input_gradient(g, w)[n, i, j, c]    its derivative by x,
+    weight_gradient(x, g)[k, l, c, o]   its derivative by w,
+
+so the derivative of each is made of the other two, and three primitives are closed under
+differentiation.
 
 Why not `lax.conv_general_dilated` alone: on the CPU, XLA runs its weight gradient inside a loop
 hundreds of times slower than outside (jax-ml/jax#12868), and under `vmap` it becomes a grouped
-convolution, slow on the GPU as well (jax-ml/jax#13800).  How the two maps are computed is therefore
-a choice, a `Form`, which every derivative keeps.
+convolution, slow on the GPU as well (jax-ml/jax#13800).  How the three maps are computed is
+therefore a choice, a `Form`, which every derivative keeps.
 
-Both carry a leading group axis `G`, one weight (gradient) each: `vmap` over images only is folded
-into the batch, any other `vmap` into `G`.
+All carry a leading group axis `G`, one kernel (or its gradient) each: `vmap` over images only is
+folded into the batch, any other `vmap` into `G`.
 """
 
 import functools
@@ -38,14 +43,16 @@ Padding = tuple[int, int]
 
 
 class Form(NamedTuple):
-    """How the two maps are computed, group by group; every form is the same sum.
+    """How the three maps are computed, group by group; every form is the same sum.
 
     Attributes:
         convolve: `(x [G,N,H,W,I], kernel [G,k,l,I,O], padding) -> [G,N,h,w,O]`.
+        input_gradient: `(g [G,N,h,w,O], kernel [G,k,l,I,O], padding) -> [G,N,H,W,I]`.
         weight_gradient: `(x [G,N,H,W,I], g [G,N,h,w,O], padding) -> [G,k,l,I,O]`.
     """
 
     convolve: Callable
+    input_gradient: Callable
     weight_gradient: Callable
 
 
@@ -124,6 +131,22 @@ def _lax_weight_gradient(x, g, padding):
     )
 
 
+def _by_convolution(convolve: Callable) -> Callable:
+    """The input gradient as a convolution: of the cotangent with the turned kernel.
+
+    That has its rows, columns and channels the other way round.
+    """
+
+    def input_gradient(g, kernel, padding):
+        turned = jnp.swapaxes(kernel[::-1, ::-1], -1, -2)
+        rest = [k - 1 - p for k, p in zip(kernel.shape[:2], padding)]
+        # more padding than the kernel reaches: those rim outputs never saw a pixel, so drop them
+        cut = [slice(max(0, -r), size - max(0, -r)) for r, size in zip(rest, g.shape[1:3])]
+        return convolve(g[:, *cut], turned, tuple(max(0, r) for r in rest))
+
+    return input_gradient
+
+
 def _canonical_conv(x, kernel, padding):
     """XLA's, but where it is slow on the CPU: few output channels, and small images (`places`).
 
@@ -141,6 +164,15 @@ def _canonical_conv(x, kernel, padding):
     shifted = [shares[:, k : k + h, l : l + w] for k in range(kh) for l in range(kw)]
     parts = [part[..., at * o : (at + 1) * o] for at, part in enumerate(shifted)]
     return sum(parts[1:], parts[0])
+
+
+def _canonical_input_gradient(g, kernel, padding):
+    """The same for the cotangent, but of small images by `places`, where no kernel is turned."""
+    kh, kw, i, o = kernel.shape
+    h, w = (s + k - 1 - 2 * p for s, p, k in zip(g.shape[1:3], padding, (kh, kw)))
+    if o >= 16 and kh * kw * i > 128 and _is_small(h, w):
+        return places.input_gradient(g, kernel, padding)
+    return _by_convolution(_canonical_conv)(g, kernel, padding)
 
 
 def _is_small(h: int, w: int) -> bool:
@@ -209,29 +241,33 @@ def _all_at_once(function: Callable) -> Callable:
 
 def _winograd_conv(x, kernel, padding):
     h, w = (s + 2 * p - 2 for s, p in zip(x.shape[1:3], padding))
-    share = 8192 if _is_small(h, w) else 4096
-    if _suits_winograd(len(x), kernel.shape, h, w, share):
+    if _suits_winograd(len(x), kernel.shape, h, w):
         return winograd.convolve(x, kernel, padding)
     return _canonical_conv(x, kernel, padding)
+
+
+def _winograd_input_gradient(g, kernel, padding):
+    if _suits_winograd(len(g), kernel.shape, *g.shape[1:3]):
+        return winograd.input_gradient(g, kernel, padding)
+    return _canonical_input_gradient(g, kernel, padding)
 
 
 def _winograd_weight_gradient(x, g, padding):
     _, h, w, o = g.shape
     sides = [s + 2 * p - n + 1 for s, p, n in zip(x.shape[1:3], padding, (h, w))]
-    share = 2048 if _is_small(h, w) else 4096
-    if _suits_winograd(len(x), (*sides, x.shape[-1], o), h, w, share):
+    if _suits_winograd(len(x), (*sides, x.shape[-1], o), h, w):
         return winograd.weight_gradient(x, g, padding)
     return _products_weight_gradient(x, g, padding)
 
 
-def _suits_winograd(n: int, kernel: tuple[int, int, int, int], h: int, w: int, share: int) -> bool:
+def _suits_winograd(n: int, kernel: tuple[int, int, int, int], h: int, w: int) -> bool:
     """3x3, with products over the channels long enough to pay for the tiles' sums.
 
-    And with so many tiles, one for `share` numbers of a place of the kernel, that reading the 36
-    transformed kernels, or writing 36 products, pays.  With 512 channels in and out and 4x4 pixels,
-    the tiles took 1.3, 0.9 and 0.6 times as long as `places` with 16, 32 and 64 images; for the
-    weight gradient 4.3, 2.6, 1.5, and with 128 images as long.
+    And with so many tiles that reading the 36 transformed kernels, or writing 36 products, pays:
+    with 512 channels in and out and 4x4 pixels, all three maps by tiles took 1.0, 0.7 and 0.6 times
+    as long as by `places` with 16, 32 and 64 images, with 256 channels 0.8 with 16.
     """
+    share = 8192 if _is_small(h, w) else 4096  # numbers of a place of the kernel, for each tile
     *size, i, o = kernel
     enough = n * winograd.tiles(h, w) * share >= i * o
     return size == [3, 3] and min(i, o) >= 16 and winograd.saves(h, w) and enough
@@ -257,12 +293,28 @@ def _is_narrow(kernel: tuple[int, int, int, int]) -> bool:
 
 
 FORMS: dict[str, Form] = {
-    "xla": Form(_all_at_once(_lax_conv), _all_at_once(_lax_weight_gradient)),
-    "hybrid": Form(_all_at_once(_lax_conv), _hybrid_weight_gradient),
-    "products": Form(_one_by_one(_canonical_conv), _all_at_once(_products_weight_gradient)),
-    "winograd": Form(_one_by_one(_winograd_conv), _one_by_one(_winograd_weight_gradient)),
+    "xla": Form(
+        _all_at_once(_lax_conv),
+        _all_at_once(_by_convolution(_lax_conv)),
+        _all_at_once(_lax_weight_gradient),
+    ),
+    "hybrid": Form(
+        _all_at_once(_lax_conv),
+        _all_at_once(_by_convolution(_lax_conv)),
+        _hybrid_weight_gradient,
+    ),
+    "products": Form(
+        _one_by_one(_canonical_conv),
+        _one_by_one(_canonical_input_gradient),
+        _all_at_once(_products_weight_gradient),
+    ),
+    "winograd": Form(
+        _one_by_one(_winograd_conv),
+        _one_by_one(_winograd_input_gradient),
+        _one_by_one(_winograd_weight_gradient),
+    ),
 }
-"""By name: XLA's own convolutions for both; those, with matrix products for the weight gradients
+"""By name: XLA's own convolutions for all; those, with matrix products for the weight gradients
 that are slow on a GPU; a canonical convolution and matrix products, of small images by `places`, at
 full speed in loops on the CPU; and those with Winograd's tiles where they save half the work."""
 
@@ -280,6 +332,11 @@ def _output_size(size: int, kernel: int, padding: int) -> int:
 def _convolve_shape(x, kernel, *, padding, form):
     h, w = map(_output_size, x.shape[2:4], kernel.shape[1:3], padding)
     return x.update(shape=(*x.shape[:2], h, w, kernel.shape[-1]))
+
+
+def _input_gradient_shape(g, kernel, *, padding, form):
+    h, w = (s + k - 1 - 2 * p for s, k, p in zip(g.shape[2:4], kernel.shape[1:3], padding))
+    return g.update(shape=(*g.shape[:2], h, w, kernel.shape[-2]))
 
 
 def _weight_gradient_shape(x, g, *, padding, form):
@@ -300,6 +357,11 @@ _convolve_p = _define(
     _convolve_shape,
     lambda x, kernel, *, padding, form: form.convolve(x, kernel, padding),
 )
+_input_gradient_p = _define(
+    "gm_input_gradient",
+    _input_gradient_shape,
+    lambda g, kernel, *, padding, form: form.input_gradient(g, kernel, padding),
+)
 _weight_gradient_p = _define(
     "gm_weight_gradient",
     _weight_gradient_shape,
@@ -310,28 +372,24 @@ _weight_gradient_p = _define(
 # --- derivatives: each bilinear map's two transposes ----------------------------------------------
 
 
-def _input_gradient(g, kernel, padding, form):
-    """`convolve` transposed by its image: the cotangent, convolved with the turned kernel."""
-    turned = jnp.swapaxes(kernel[:, ::-1, ::-1], -1, -2)
-    rest = tuple(k - 1 - p for k, p in zip(kernel.shape[1:3], padding))
-    if min(rest) >= 0:
-        return _convolve_p.bind(g, turned, padding=rest, form=form)
-    # more padding than the kernel reaches: those rim outputs never saw a pixel, so drop them
-    cut = [slice(max(0, -r), g.shape[a] - max(0, -r)) for a, r in enumerate(rest, start=2)]
-    g, rest = g[:, :, cut[0], cut[1]], tuple(max(0, r) for r in rest)
-    return _convolve_p.bind(g, turned, padding=rest, form=form)
-
-
 def _convolve_transpose_x(g, x, kernel, *, padding, form):
-    return _input_gradient(g, kernel, padding, form)
+    return _input_gradient_p.bind(g, kernel, padding=padding, form=form)
 
 
 def _convolve_transpose_kernel(g, x, kernel, *, padding, form):
     return _weight_gradient_p.bind(x, g, padding=padding, form=form)
 
 
+def _input_gradient_transpose_g(x, g, kernel, *, padding, form):
+    return _convolve_p.bind(x, kernel, padding=padding, form=form)
+
+
+def _input_gradient_transpose_kernel(x, g, kernel, *, padding, form):
+    return _weight_gradient_p.bind(x, g, padding=padding, form=form)
+
+
 def _weight_gradient_transpose_x(kernel, x, g, *, padding, form):
-    return _input_gradient(g, kernel, padding, form)
+    return _input_gradient_p.bind(g, kernel, padding=padding, form=form)
 
 
 def _weight_gradient_transpose_g(kernel, x, g, *, padding, form):
@@ -339,6 +397,7 @@ def _weight_gradient_transpose_g(kernel, x, g, *, padding, form):
 
 
 ad.defbilinear(_convolve_p, _convolve_transpose_x, _convolve_transpose_kernel)
+ad.defbilinear(_input_gradient_p, _input_gradient_transpose_g, _input_gradient_transpose_kernel)
 ad.defbilinear(_weight_gradient_p, _weight_gradient_transpose_x, _weight_gradient_transpose_g)
 
 
@@ -354,25 +413,26 @@ def _fold(a, axis: int | None, into: int, size: int):
     return a.reshape(*a.shape[:into], -1, *a.shape[into + 2 :])
 
 
-def _batch_groups(primitive: Primitive, args, axes, padding, form):
+def _batch_groups(primitive: Primitive, args, axes, *, padding, form):
     size = next(a.shape[d] for a, d in zip(args, axes) if d is not None)
     folded = [_fold(a, d, 0, size) for a, d in zip(args, axes)]
     result = primitive.bind(*folded, padding=padding, form=form)
     return result.reshape(size, -1, *result.shape[1:]), 0
 
 
-def _batch_convolve(args, axes, *, padding, form):
+def _batch_with_kernel(primitive: Primitive, args, axes, *, padding, form):
+    """Images alone are merged with the batch, so that one kernel serves them all."""
     (x, kernel), (x_axis, kernel_axis) = args, axes
     if kernel_axis is not None:
-        return _batch_groups(_convolve_p, args, axes, padding, form)
+        return _batch_groups(primitive, args, axes, padding=padding, form=form)
     size = x.shape[x_axis]
-    result = _convolve_p.bind(_fold(x, x_axis, 1, size), kernel, padding=padding, form=form)
+    result = primitive.bind(_fold(x, x_axis, 1, size), kernel, padding=padding, form=form)
     return result.reshape(result.shape[0], size, -1, *result.shape[2:]), 1
 
 
-def _batch_weight_gradient(args, axes, *, padding, form):
-    return _batch_groups(_weight_gradient_p, args, axes, padding, form)
-
-
-batching.primitive_batchers[_convolve_p] = _batch_convolve
-batching.primitive_batchers[_weight_gradient_p] = _batch_weight_gradient
+for _primitive, _batch in (
+    (_convolve_p, _batch_with_kernel),
+    (_input_gradient_p, _batch_with_kernel),
+    (_weight_gradient_p, _batch_groups),
+):
+    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)

@@ -1,6 +1,7 @@
 """Convolution of small images: a matrix product for each place of the kernel.
 
     convolution       y[n, i, j] = sum over places (k, l) of  x[n, i + k - p, j + l - p] w[k, l]
+    input gradient    x[n, i, j] = sum over places (k, l) of  g[n, i - k + p, j - l + p] w[k, l]'
     weight gradient   w[k, l]    = sum over n, i, j of        x[n, i + k - p, j + l - p]' g[n, i, j]
 
 A place's product takes the pixels that it meets, and none of the padding: 100 products of a pixel
@@ -25,11 +26,30 @@ def convolve(
     """Cross-correlation with stride 1 and zero padding."""
     sides = kernel.shape[:2]
     output = [s + 2 * p - k + 1 for s, p, k in zip(x.shape[1:3], padding, sides)]
-    terms = []
-    for matrix, (met, outputs) in zip(_matrices(kernel), _places(sides, x.shape[1:3], padding)):
-        rim = [(part.start, size - part.stop) for part, size in zip(outputs, output)]
-        terms.append(jnp.pad(x[:, *met] @ matrix, ((0, 0), *rim, (0, 0))))
+    terms = [
+        _padded(x[:, *met] @ matrix, outputs, output)
+        for matrix, (met, outputs) in zip(_matrices(kernel), _places(sides, x.shape[1:3], padding))
+    ]
     return sum(terms[1:], terms[0])
+
+
+def input_gradient(
+    g: Float[Array, "n h w o"], kernel: Float[Array, "kh kw i o"], padding: tuple[int, int]
+) -> Float[Array, "n h2 w2 i"]:
+    """The image's cotangent: `convolve(x, kernel, padding)`, transposed by the image."""
+    sides = kernel.shape[:2]
+    image = [s + k - 1 - 2 * p for s, p, k in zip(g.shape[1:3], padding, sides)]
+    terms = [
+        _padded(g[:, *outputs] @ matrix, met, image)
+        for matrix, (met, outputs) in zip(_turned(kernel), _places(sides, image, padding))
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def _padded(x: Float[Array, "n h w c"], at: Slices, size: Sequence[int]) -> Array:
+    """Zeros around `x`, which lies at these rows and columns of an image of that size."""
+    rim = [(part.start, end - part.stop) for part, end in zip(at, size)]
+    return jnp.pad(x, ((0, 0), *rim, (0, 0)))
 
 
 def weight_gradient(
@@ -49,11 +69,18 @@ def weight_gradient(
 def _matrices(kernel):
     """Those of all places, row by row.
 
-    Not fused, so that XLA cuts the kernel (and turns it, for the input gradient) once, before a
-    loop over microbatches, instead of in every product, which took a quarter of VGG11's time.
+    Not fused, so that XLA cuts the kernel once, before a loop over microbatches, instead of in
+    every product, which took a quarter of VGG11's time.
     """
     kh, kw, i, o = kernel.shape
     return list(kernel.reshape(kh * kw, i, o))
+
+
+@not_fused
+def _turned(kernel):
+    """Their transposes, made once for the same reason."""
+    kh, kw, i, o = kernel.shape
+    return list(jnp.swapaxes(kernel, 2, 3).reshape(kh * kw, o, i))
 
 
 def _places(
@@ -71,4 +98,5 @@ def _meetings(kernel: int, image: int, padding: int) -> Iterator[tuple[slice, sl
     for shift in range(-padding, kernel - padding):
         first = min(output, max(0, -shift))
         end = max(first, min(output, image - shift))
-        yield slice(first + shift, end + shift), slice(first, end)
+        met = min(image, max(0, first + shift))
+        yield slice(met, met + end - first), slice(first, end)

@@ -4,11 +4,13 @@ The output is cut into tiles of 4x4, each made from the 6x6 pixels around it.  O
 w and a cotangent tile g, with the constant matrices B [6, 6], G [6, 3] and A [6, 4],
 
     convolution       A' [(G w G') * (B' d B)] A
+    input gradient    sum over the tiles that share a pixel of B [(G w G') * (A g A')] B'
     weight gradient   G' [sum over tiles of (B' d B) * (A g A')] G
 
 where ' transposes and * is elementwise in the 36 places; each place is a matrix product over the
 channels (or, for the weight gradient, over the tiles): 36 multiplications instead of 144.  (Lavin &
-Gray, arXiv 1509.09308.)
+Gray, arXiv 1509.09308.)  The second and third are the first one's transposes as they stand, so
+B' d B and A g A' each serve two of the three, and XLA computes them once.
 """
 
 import functools
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from gm_jax.nn.barrier import not_fused
@@ -52,7 +55,7 @@ def _matrices() -> tuple[Matrix, Matrix, Matrix]:
 
 _B, _G, _A = _matrices()
 _TO_KERNEL = np.einsum("ki,lj->lkij", _G, _G)
-"""(G w G')[k, l] = sum_ij _TO_KERNEL[l, k, i, j] w[i, j], and the transpose of it."""
+"""(G w G')[k, l] = sum_ij _TO_KERNEL[l, k, i, j] w[i, j]."""
 
 Strips = list[Array]
 """Six arrays `[6, tiles, channel]`: column l of a 6x6 matrix with an entry of each tile."""
@@ -74,9 +77,24 @@ def convolve(
     """Cross-correlation with stride 1 and zero padding."""
     h, w = (s + 2 * p - 2 for s, p in zip(x.shape[1:3], padding))
     tiles = _cut(_B, x, (h, w), padding)
-    to_kernel = jnp.asarray(_TO_KERNEL, kernel.dtype)
-    products = [jnp.matmul(v, jnp.tensordot(t, kernel, 2)) for v, t in zip(tiles, to_kernel)]
+    products = [jnp.matmul(v, u) for v, u in zip(tiles, _places(kernel))]
     return _assemble(products, len(x), h, w)
+
+
+def input_gradient(
+    g: Float[Array, "n h w o"], kernel: Float[Array, "3 3 i o"], padding: tuple[int, int]
+) -> Float[Array, "n h2 w2 i"]:
+    """The image's cotangent: `convolve(x, kernel, padding)`, transposed by the image."""
+    n, h, w, _ = g.shape
+    tall, wide = -(-h // TILE), -(-w // TILE)
+    cotangents = _cut(tuple(zip(*_A)), g, (h, w), (0, 0))
+    products = [
+        jnp.matmul(u, v).reshape(REACH, n, tall, wide, -1)
+        for u, v in zip(cotangents, _places(_turned(kernel)))
+    ]
+    height, width = (s + 2 - 2 * p for s, p in zip((h, w), padding))
+    rows = _shared_columns(products, (width, padding[1]))
+    return _shared_rows(rows, (height, padding[0]))
 
 
 def weight_gradient(
@@ -85,9 +103,19 @@ def weight_gradient(
     """The kernel's cotangent: `convolve(x, kernel, padding)`, transposed by the kernel."""
     tiles = _cut(_B, x, g.shape[1:3], padding)
     cotangents = _cut(tuple(zip(*_A)), g, g.shape[1:3], (0, 0))
-    products = [jnp.matmul(jnp.swapaxes(v, 1, 2), u) for v, u in zip(tiles, cotangents)]
-    from_kernel = jnp.asarray(np.moveaxis(_TO_KERNEL, (0, 1), (2, 3)), x.dtype)
-    return jnp.tensordot(from_kernel, jnp.stack(products), 2)
+    products = [jnp.einsum("kti,kto->kio", v, u) for v, u in zip(tiles, cotangents)]
+    return jnp.tensordot(jnp.asarray(_G, x.dtype).T, _kernel_columns(products), 1)
+
+
+@not_fused
+def _turned(kernel):
+    """Its channels the other way round: turned once, where products would turn all 36 places."""
+    return jnp.swapaxes(kernel, 2, 3)
+
+
+def _places(kernel: Float[Array, "3 3 i o"]) -> Strips:
+    """G w G', a strip `[6, i, o]` a column."""
+    return [jnp.tensordot(t, kernel, 2) for t in jnp.asarray(_TO_KERNEL, kernel.dtype)]
 
 
 def _cut(matrix: Matrix, x: Array, output: Sequence[int], padding: tuple[int, int]) -> Strips:
@@ -146,6 +174,54 @@ def _joined_columns(strips):
 def _joined_rows(x):
     """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
     return _combine(_A, list(x), 2)
+
+
+@functools.partial(not_fused, static="output")
+def _shared_columns(strips, output):
+    """Six `[6, n, h, w, c]` to the sums of m B' where tiles overlap, `[6, n, h, width, c]`."""
+    return _overlapped(strips, 3, *output)
+
+
+@functools.partial(not_fused, static="output")
+def _shared_rows(x, output):
+    """`[6, n, h, w, c]` to the sums of B m where tiles overlap, `[n, height, w, c]`."""
+    return _overlapped(list(x), 1, *output)
+
+
+@not_fused
+def _kernel_columns(strips):
+    """Six `[6, i, o]` to m G, `[6, 3, i, o]`."""
+    return _combine(_G, strips, 1)
+
+
+def _overlapped(parts: Strips, axis: int, size: int, first: int) -> Array:
+    """B times the parts of every tile, tiles added up where they overlap.
+
+    A tile reaches over 6 pixels and begins 4 after the one before.  `size` pixels along `axis`,
+    which counts tiles in the parts, beginning with pixel number `first`.
+    """
+    blocks = -(-size // TILE)
+    pixels = []
+    for pixel in range(first, first + TILE):
+        reaching = [(pixel - row) // TILE for row in range(REACH) if (pixel - row) % TILE == 0]
+        terms = [
+            weight * _moved(part, axis, tile, blocks)
+            for tile in reaching
+            for weight, part in zip(_B[pixel - TILE * tile], parts)
+            if weight
+        ]
+        pixels.append(sum(terms[1:], terms[0]))
+    stacked = jnp.stack(pixels, axis + 1)
+    shape = stacked.shape
+    joined = stacked.reshape(*shape[:axis], blocks * TILE, *shape[axis + 2 :])
+    return lax.slice_in_dim(joined, 0, size, axis=axis)
+
+
+def _moved(x: Array, axis: int, by: int, size: int) -> Array:
+    """`x[by : by + size]` along an axis, zeros outside."""
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (-by, size + by - x.shape[axis], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
 def _starts(size: int, matrix: Matrix) -> int:

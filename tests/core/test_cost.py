@@ -45,6 +45,8 @@ def multiplications(jaxpr, epochs):
         shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
         if name == "gm_convolve":  # [G,N,H,W,I], [G,k,l,I,O] -> [G,N,h,w,O]
             total += math.prod(shapes[2]) * math.prod(shapes[1][1:4])
+        elif name == "gm_input_gradient":  # [G,N,h,w,O], [G,k,l,I,O] -> [G,N,H,W,I]
+            total += math.prod(shapes[0]) * math.prod(shapes[1][1:4])
         elif name == "gm_weight_gradient":  # [G,N,H,W,I], [G,N,h,w,O] -> [G,k,l,I,O]
             total += math.prod(shapes[1]) * math.prod(shapes[2][1:4])
         elif name == "scan":

@@ -21,7 +21,13 @@ from gm_jax.core.method import Method
 from gm_jax.core.training import NetworkState
 from gm_jax.data.loading import load
 
-PRODUCTS = {"dot_general", "conv_general_dilated", "gm_convolve", "gm_weight_gradient"}
+PRODUCTS = {
+    "dot_general",
+    "conv_general_dilated",
+    "gm_convolve",
+    "gm_input_gradient",
+    "gm_weight_gradient",
+}
 
 
 def rounded(bits):
