@@ -20,9 +20,10 @@ import tyro
 from experiments import command
 from experiments.command import SOME
 from experiments.page import Table
+from gm_jax.data.loading import name_of
 from gm_jax.errors import UserError
 from gm_jax.evaluation.published import published
-from gm_jax.recipes import RecipeName
+from gm_jax.recipes import RecipeName, recipe
 
 PUBLISHED_AS = {"dc": "DC", "dsa": "DSA", "idc": "IDC"}
 """The names that published numbers have, by recipe."""
@@ -54,6 +55,7 @@ class Result(NamedTuple):
 
     Attributes:
         recipe, dataset, ipc, minutes, iterations, seeds: what was condensed.
+        scheme: of matching; a recipe's may have changed since.
         mean: test accuracy in percent.
         error: the standard error of the mean over sets; `None` for fewer than two sets.
         sets: that did not diverge.
@@ -66,6 +68,7 @@ class Result(NamedTuple):
     minutes: str
     iterations: int
     seeds: int
+    scheme: str
     mean: float
     error: float | None
     sets: int
@@ -96,6 +99,7 @@ def _result(line: dict[str, str]) -> Result:
         minutes=line["column"].removesuffix(" minutes"),
         iterations=int(line["iterations"]),
         seeds=int(line["seeds"]),
+        scheme=line["scheme"],
         mean=float(line["mean"]),
         error=float(line["std_sets"]) / (sets - 1) ** 0.5 if sets > 1 else None,
         sets=sets,
@@ -104,12 +108,17 @@ def _result(line: dict[str, str]) -> Result:
     )
 
 
+def _differs(of: Result) -> bool:
+    """Whether the scheme is not the recipe's own of today."""
+    return of.scheme != recipe(of.recipe, name_of(of.dataset), of.ipc).scheme
+
+
 def _row(of: Result) -> list[str]:
     accuracy = f"{of.mean:.1f}" if of.error is None else f"{of.mean:.1f} ± {of.error:.1f}"
     sets = str(of.sets) if of.sets == of.seeds else f"{of.sets} of {of.seeds}"
     return [
         f"{of.dataset}, ipc {of.ipc}",
-        of.recipe,
+        of.recipe + (f", {of.scheme}" if _differs(of) else ""),
         accuracy if of.sets else "diverged",
         f"{sets} x {of.networks}",
         str(of.epochs),
@@ -123,7 +132,8 @@ def _commands(of: Result) -> list[str]:
     dataset = shlex.quote(of.dataset)
     name = f"{Path(of.dataset).name}-{of.recipe}-ipc{of.ipc}-{of.iterations}"
     run = shlex.quote(f"runs/{name}")
-    condense = f"gm-jax condense --recipe {of.recipe} --dataset {dataset} --ipc {of.ipc}"
+    changes = f" --scheme {of.scheme}" if _differs(of) else ""
+    condense = f"gm-jax condense --recipe {of.recipe}{changes} --dataset {dataset} --ipc {of.ipc}"
     lines = [f"{condense} --iterations {of.iterations} --seeds {of.seeds} --out {run}"]
     if of.sets:
         networks = f"--count {of.networks} --epochs {of.epochs} --skip-random-real"

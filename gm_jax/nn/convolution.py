@@ -167,7 +167,7 @@ def _canonical_conv(x, kernel, padding):
 
 
 def _canonical_input_gradient(g, kernel, padding):
-    """The same for the cotangent, but of small images by `places`, where no kernel is turned."""
+    """By `places` for small images, which need no turned kernel in a loop; else a convolution."""
     kh, kw, i, o = kernel.shape
     h, w = (s + k - 1 - 2 * p for s, p, k in zip(g.shape[1:3], padding, (kh, kw)))
     if o >= 16 and kh * kw * i > 128 and _is_small(h, w):

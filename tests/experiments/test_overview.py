@@ -16,10 +16,11 @@ from gm_jax.config import Config
 
 def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_path, capsys):
     """Sets' means 69, 70, 71: population deviation (2/3)^(1/2), error of the mean 3^(-1/2)."""
-    config = Config(dataset="fashion_mnist", ipc=1, iterations=57, seeds=3)
+    config = Config(dataset="fashion_mnist", ipc=1, iterations=57, seeds=3, scheme="intra")
     accuracies = np.array([[0.69, 0.69], [0.69, 0.71], [0.71, 0.71]])
     found = sweep.Found("dc", "3 minutes", "convnet", accuracies, config, 300, 1.0, 2.0)
-    alone = found._replace(row="best", accuracies=accuracies[:1])
+    other = dataclasses.replace(config, scheme="multi-level")  # not the recipe's
+    alone = found._replace(row="best", accuracies=accuracies[:1], config=other)
     page.write_csv(tmp_path / "a.csv", [found, alone])
     lost = found._replace(row="idc", accuracies=np.empty((0, 0)), epochs=0)
     longer = found._replace(column="6 minutes", config=dataclasses.replace(config, iterations=114))
@@ -29,7 +30,7 @@ def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_pat
     name, about = "fashion_mnist, ipc 1", "300 | 3 | 57"
     assert shown[2:6] == [
         f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | {about} | 70.5 ± 0.6 |",
-        f"| {name} | best | 69.0 | 1 of 3 x 2 | {about} |  |",
+        f"| {name} | best, multi-level | 69.0 | 1 of 3 x 2 | {about} |  |",
         f"| {name} | idc | diverged | 0 of 3 x 0 | 0 | 3 | 57 | 81.0 |",
         f"| {name} | dc | 70.0 ± 0.6 | 3 x 2 | 300 | 6 | 114 | 70.5 ± 0.6 |",
     ]
@@ -37,6 +38,8 @@ def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_pat
     made = [cli.parse(line) for line in lines]
     folders = [one.out for one in made if isinstance(one, Condense)]
     assert len(set(folders)) == 4
+    schemes = [one.config.scheme for one in made if isinstance(one, Condense)]
+    assert schemes == ["intra", "multi-level", "intra", "intra"]
     evaluated = [one for one in made if isinstance(one, Evaluate)]
     assert [one.run for one in evaluated] == [folders[0], folders[1], folders[3]]
     for one in evaluated:
@@ -44,7 +47,7 @@ def test_the_overview_has_errors_of_means_published_numbers_and_commands(tmp_pat
 
 
 def test_commands_for_data_at_a_path_can_be_pasted(tmp_path, capsys):
-    config = Config(dataset="/data/my pictures", ipc=1, iterations=5)
+    config = Config(dataset="/data/my pictures", ipc=1, iterations=5, scheme="intra")
     found = sweep.Found("dc", "3 minutes", "convnet", np.ones((1, 1)), config, 300, 1.0, 2.0)
     page.write_csv(tmp_path / "a.csv", [found])
     assert overview.main([str(tmp_path / "a.csv")]) == 0
