@@ -136,7 +136,7 @@ def test_an_optimiser_may_look_at_the_loss(digits):
         for _, state, info in gm_jax.iterations(CONFIG, digits, variant)
     ]
     (first, saw, loss), (second, *_) = states
-    assert saw.tolist() == [loss]
+    np.testing.assert_allclose(saw, [loss], rtol=1e-6)  # summed in two places of one program
     np.testing.assert_array_equal(first, second)
 
 

@@ -4,13 +4,16 @@ Weights and biases start as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's defaul
 published results rest.
 """
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int8
 
+from gm_jax.nn.barrier import not_fused
 from gm_jax.nn.convolution import Form, conv2d
 from gm_jax.nn.windows import window_spread, window_sum
 
@@ -209,25 +212,37 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Maximum of 2x2 windows, stride 2; an odd last row or column is left out.
 
     The derivative of every order goes to one pixel of a window: of equal ones to the first, row by
-    row, as in PyTorch.  Raises `ValueError` where not one window fits.
+    row, as in PyTorch; of a window with NaN, to its first NaN.  Raises `ValueError` where not one
+    window fits.
     """
-    # Strided slices: of a reshape to windows XLA's algebraic simplifier (jax 0.10, CPU) compiles
-    # wrong derivatives where a mean of the features follows.
     x = _whole_windows(x, 2)
-    upper, lower = (_larger(x[:, row::2, ::2], x[:, row::2, 1::2]) for row in (0, 1))
-    return _larger(upper, lower)
+    chosen = window_spread(_place_of_largest(x), (2, 2)) == _places(*x.shape[1:3])[None]
+    return window_sum(jnp.where(chosen, x, 0), (2, 2))
 
 
-def _larger(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The larger of each two numbers; the first of equal ones; NaN where either is NaN.
+def _places(h: int, w: int) -> Int8[np.ndarray, "h w 1"]:
+    """Of each pixel its place in its 2x2 window, 0 to 3, row by row."""
+    row, column = (np.arange(size, dtype=np.int8) % 2 for size in (h, w))
+    return (2 * row[:, None] + column)[:, :, None]
 
-    A selection by one comparison, and so are its derivatives: one of the two always gets all of it.
-    The derivatives of `jnp.max` and `jnp.maximum` instead ask which operand *equals* the maximum.
-    XLA may compute that operand again in another fusion, to another last bit: then none is equal,
-    and the derivative is lost.  Here no more can happen than that numbers equal but for rounding
-    change places.
+
+@not_fused
+def _place_of_largest(x):
+    """The place of each 2x2 window's largest pixel; the first of equal ones, or of NaNs.
+
+    `[n, h, w, c] -> [n, h / 2, w / 2, c]`, int8.  Not fused, so that all of a window's pixels, in
+    every pass and derivative, are compared with one number: XLA computes a pixel again in another
+    fusion, to another last bit, and of equal ones might choose two, or none.
     """
-    return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+    def larger(a, b):
+        (_, value), (_, other) = a, b
+        first = (value >= other) | jnp.isnan(value)
+        return tuple(jnp.where(first, *both) for both in zip(a, b, strict=True))
+
+    x = jax.lax.stop_gradient(x)
+    pixels = [(jnp.int8(2 * r + c), x[:, r::2, c::2]) for r in (0, 1) for c in (0, 1)]
+    return functools.reduce(larger, pixels)[0]
 
 
 def _whole_windows(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:

@@ -48,6 +48,26 @@ def test_higher_orders_and_forward_mode():
     ]
 
 
+def test_exactly_one_pixel_of_a_window_gets_the_derivative():
+    """After a norm, in one program in single precision: of each window's four, one is not 0.
+
+    So it is where whole blocks of pixels are equal, and rounding alone tells them apart.
+    """
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 5), jnp.float32)
+    x = x.at[:2].set(jnp.round(x[:2]))
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, shift):
+            return jnp.sum(max_pool(instance_norm(x, False) * 0.7 + shift))
+
+    params = Block().init(jax.random.key(1), x, jnp.zeros_like(x))
+    found = jax.jit(jax.grad(Block().apply, 2))(params, x, jnp.zeros_like(x))
+    of_windows = found.reshape(4, 4, 2, 4, 2, 5)
+    assert jnp.array_equal(jnp.sum(of_windows == 1, (2, 4)), jnp.ones((4, 4, 4, 5)))
+    assert jnp.array_equal(jnp.sum(of_windows == 0, (2, 4)), jnp.full((4, 4, 4, 5), 3))
+
+
 def test_nan_is_not_hidden():
     x = jnp.array([[1.0, jnp.nan], [2.0, 3.0]])[None, :, :, None]
     assert jnp.isnan(max_pool(x)).all()

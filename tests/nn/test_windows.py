@@ -39,6 +39,14 @@ def test_derivatives_and_vmap_are_jnp_sums(window):
         assert jnp.max(jnp.abs(ours - theirs)) < 1e-10 * jnp.max(jnp.abs(theirs))
 
 
+@pytest.mark.parametrize("height", [1, 6, 7, 28, 32])  # 1, 2, 1, 4 and 8 strips
+def test_the_whole_image_in_strips(height):
+    """A sum of whole numbers up to height * 15 - 1, whose rounding is none."""
+    x = jnp.arange(height * 15.0).reshape(1, height, 5, 3)
+    expected = x.sum((1, 2), keepdims=True)
+    assert jnp.array_equal(window_sum(x, (height, 5)), expected)
+
+
 def test_a_window_that_does_not_tile_is_refused():
     with pytest.raises(ValueError, match=r"\(2, 2\) do not tile an image of \(3, 4\)"):
         window_sum(jnp.zeros((1, 3, 4, 1)), (2, 2))
