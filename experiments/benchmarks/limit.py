@@ -7,7 +7,7 @@ Of the program that computes the gradients of all real images, that matches synt
 trains on these for an epoch, every convolution, input gradient and weight gradient is taken by
 itself, with the sizes and as often as the program has them (a microbatch at a time), and of each
 the products alone: those that Winograd's tiles leave, a product for each place of a small image,
-XLA's convolution where nothing else is faster.
+XLA's convolution where nothing else is faster (none where a one-channel image's pixels are summed).
 They run again and again on the same arrays of noise, so that these stay in the cache if they fit.
 What is left of the measured time is the rest: sums over tiles, transforms of kernels, norms,
 activations, pooling, shifts, copies, the dense layer, and the optimiser's step.
