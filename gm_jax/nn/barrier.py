@@ -12,7 +12,8 @@ def not_fused(function: Callable, static: str | None = None) -> Callable:
     Without it the CPU compiler computes a value again for each of its uses, pixel by pixel: with
     the sums of Winograd's tiles, a network's gradient is then three times slower.  And of a loop's
     constants, the call is moved before the loop as a whole.  (`lax.optimization_barrier` is removed
-    before fusion.)
+    before fusion.)  Where JAX's default backend is no CPU, it is `function`, jitted: what other
+    compilers make of such a call has not been tried.
 
     Args:
         function: takes and returns arrays.
@@ -21,6 +22,8 @@ def not_fused(function: Callable, static: str | None = None) -> Callable:
     jitted = jax.jit(function, static_argnames=static)
 
     def call(*arguments):
+        if jax.default_backend() != "cpu":
+            return jitted(*arguments)
         with set_xla_metadata(inlineable="false"):
             return jitted(*arguments)
 

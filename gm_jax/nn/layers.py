@@ -230,9 +230,9 @@ def _places(h: int, w: int) -> Int8[np.ndarray, "h w 1"]:
 def _place_of_largest(x):
     """The place of each 2x2 window's largest pixel; the first of equal ones, or of NaNs.
 
-    `[n, h, w, c] -> [n, h / 2, w / 2, c]`, int8.  Not fused, so that all of a window's pixels, in
-    every pass and derivative, are compared with one number: XLA computes a pixel again in another
-    fusion, to another last bit, and of equal ones might choose two, or none.
+    `[n, h, w, c] -> [n, h / 2, w / 2, c]`, int8.  Not fused on a CPU, so that all of a window's
+    pixels, in every pass and derivative, are compared with one number: XLA computes a pixel again
+    in another fusion, to another last bit, and of equal ones might choose two, or none.
     """
 
     def larger(a, b):

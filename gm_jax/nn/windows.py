@@ -46,7 +46,7 @@ def _sum(x, *, window):
 
 
 def _whole_sum(x):
-    """Over the image: strips of up to an eighth of the rows are added up, then a product with ones.
+    """Over the image: up to eight strips of its rows are added up, then a product with ones.
 
     The strips' sum is fused with what is summed, so on a CPU that is not written to memory and read
     again: ConvNet's gradients take 0.85 of the time that the product alone gives them.  Fewer
