@@ -13,7 +13,8 @@ def not_fused(function: Callable, static: str | None = None) -> Callable:
     the sums of Winograd's tiles, a network's gradient is then three times slower.  And of a loop's
     constants, the call is moved before the loop as a whole.  (`lax.optimization_barrier` is removed
     before fusion.)  Where JAX's default backend is no CPU, it is `function`, jitted: what other
-    compilers make of such a call has not been tried.
+    compilers make of such a call has not been measured.  So what is placed on a CPU beside an
+    accelerator has no borders either.
 
     Args:
         function: takes and returns arrays.

@@ -232,7 +232,8 @@ def _place_of_largest(x):
 
     `[n, h, w, c] -> [n, h / 2, w / 2, c]`, int8.  Not fused on a CPU, so that all of a window's
     pixels, in every pass and derivative, are compared with one number: XLA computes a pixel again
-    in another fusion, to another last bit, and of equal ones might choose two, or none.
+    in another fusion, to another last bit, and of equal ones might choose two, or none.  (Elsewhere
+    it may compute the place for each pixel, by the same instructions.)
     """
 
     def larger(a, b):

@@ -71,6 +71,13 @@ def test_exactly_one_pixel_of_a_window_gets_the_derivative():
 def test_nan_is_not_hidden():
     x = jnp.array([[1.0, jnp.nan], [2.0, 3.0]])[None, :, :, None]
     assert jnp.isnan(max_pool(x)).all()
+    assert jax.grad(lambda x: jnp.sum(max_pool(x)))(x).ravel().tolist() == [0, 1, 0, 0]
+
+
+def test_the_first_of_infinite_numbers():
+    x = jnp.full((1, 2, 2, 1), -jnp.inf)
+    assert max_pool(x).item() == -jnp.inf
+    assert jax.grad(lambda x: jnp.sum(max_pool(x)))(x).ravel().tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("norm", [group_norm, instance_norm, layer_norm])
