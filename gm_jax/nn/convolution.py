@@ -151,8 +151,8 @@ def _by_convolution(convolve: Callable) -> Callable:
 def _canonical_conv(x, kernel, padding):
     """XLA's, but where it is slow on the CPU: one or few channels, and small images (`places`).
 
-    One input channel has been timed with kernels up to 5x5, LeNet's and AlexNet's.  For few output channels one product gives what each pixel adds to all its neighbours, to be
-    shifted and summed.
+    One input channel has been timed with kernels up to 5x5, LeNet's and AlexNet's.  For few output
+    channels one product gives what each pixel adds to all its neighbours, to be shifted and summed.
     """
     kh, kw, i, o = kernel.shape
     h, w = (s + 2 * p - k + 1 for s, p, k in zip(x.shape[1:3], padding, (kh, kw)))
