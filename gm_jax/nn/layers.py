@@ -4,7 +4,6 @@ Weights and biases start as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's defaul
 published results rest.
 """
 
-import functools
 import math
 
 import flax.linen as nn
@@ -233,17 +232,13 @@ def _place_of_largest(x):
     `[n, h, w, c] -> [n, h / 2, w / 2, c]`, int8.  Not fused on a CPU, so that all of a window's
     pixels, in every pass and derivative, are compared with one number: XLA computes a pixel again
     in another fusion, to another last bit, and of equal ones might choose two, or none.  (Elsewhere
-    it may compute the place for each pixel, by the same instructions.)
+    it may compute the place for each pixel, by the same instructions.)  The derivatives of
+    `jnp.max` and `jnp.maximum` ask which operand *equals* the maximum, and are lost that way.
     """
-
-    def larger(a, b):
-        (_, value), (_, other) = a, b
-        first = (value >= other) | jnp.isnan(value)
-        return tuple(jnp.where(first, *both) for both in zip(a, b, strict=True))
-
-    x = jax.lax.stop_gradient(x)
-    pixels = [(jnp.int8(2 * r + c), x[:, r::2, c::2]) for r in (0, 1) for c in (0, 1)]
-    return functools.reduce(larger, pixels)[0]
+    # Strided slices: of a maximum over a reshape to windows XLA's algebraic simplifier (jax 0.10,
+    # CPU) compiled wrong derivatives where a mean of the features followed.
+    pixels = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    return jnp.argmax(jnp.stack(pixels), axis=0).astype(jnp.int8)
 
 
 def _whole_windows(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:
