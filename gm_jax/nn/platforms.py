@@ -35,17 +35,18 @@ class Defaults(NamedTuple):
         return self.microbatches.get(network, self.microbatch)
 
 
-# On a CPU the cores are busy with one small batch, and what leaves the cache is slow: real
-# gradients took 1.46 s in microbatches of 8 images, 1.22 in 16, 1.21 in 32 (640 images of 28x28,
-# ConvNet 128).  Classes at once were slower unless all fit in a microbatch, seeds and networks too:
-# an iteration of 16 seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
+# On a CPU the cores are busy with one small batch, and what leaves the cache is slow: in
+# microbatches of 20 images ConvNet's gradients take 0.98 of their time in 16, an epoch of 100,
+# which 20 divides, 0.90, and ResNet18's 0.91; of 32 images ConvNet's take 1.08 and 1.05.  Classes
+# at once were slower unless all fit in a microbatch, seeds and networks too: an iteration of 16
+# seeds took 0.61 s a seed one after another, 0.80 s by fours, 0.87 s all at once
 # (experiments/benchmarks/chunks.py).  VGG11 has 30 times ConvNet's parameters, whose gradient is
 # added up after each microbatch, and its images leave less behind: in microbatches of 128 gradients
 # took 0.80 of the time and matching at ipc 10, where classes then go at once, 0.69.  ResNet18, with
 # five times the products, took as long in both.
 CPU = Defaults(
     "winograd",
-    microbatch=16,
+    microbatch=20,
     class_chunk=1,
     set_chunk=1,
     network_chunk=1,

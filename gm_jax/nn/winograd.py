@@ -15,6 +15,7 @@ B' d B and A g A' each serve two of the three, and XLA computes them once.
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +57,21 @@ def _matrices() -> tuple[Matrix, Matrix, Matrix]:
 _B, _G, _A = _matrices()
 _TO_KERNEL = np.einsum("ki,lj->lkij", _G, _G)
 """(G w G')[k, l] = sum_ij _TO_KERNEL[l, k, i, j] w[i, j]."""
+
+
+class Cut(NamedTuple):
+    """How one side of an image is cut into tiles.
+
+    Attributes:
+        matrix: what a tile is multiplied by.
+        tiles: how many.
+        padding: zeros before the image; the tiles reach over its other end too.
+    """
+
+    matrix: Matrix
+    tiles: int
+    padding: int
+
 
 Strips = list[Array]
 """Six arrays `[6, tiles, channel]`: column l of a 6x6 matrix with an entry of each tile."""
@@ -107,10 +123,17 @@ def weight_gradient(
     return jnp.tensordot(jnp.asarray(_G, x.dtype).T, _kernel_columns(products), 1)
 
 
+def _turned(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 o i"]:
+    """Its channels the other way round."""
+    return _turned_row(kernel).reshape(3, 3, kernel.shape[3], -1)
+
+
 @not_fused
-def _turned(kernel):
-    """Its channels the other way round: turned once, where products would turn all 36 places."""
-    return jnp.swapaxes(kernel, 2, 3)
+def _turned_row(kernel):
+    """Turned once, where products would turn all 36 places; in a row, because XLA would make of an
+    array a copy here, in a layout of its own, and turn that outside.
+    """
+    return jnp.swapaxes(kernel, 2, 3).ravel()
 
 
 def _places(kernel: Float[Array, "3 3 i o"]) -> Strips:
@@ -120,9 +143,8 @@ def _places(kernel: Float[Array, "3 3 i o"]) -> Strips:
 
 def _cut(matrix: Matrix, x: Array, output: Sequence[int], padding: tuple[int, int]) -> Strips:
     """M' d M of every tile d of the padded image; tiles begin every 4 pixels."""
-    pads = tuple((p, p + -s % TILE) for p, s in zip(padding, output))
-    x = _padded(x, pads) if any(map(any, pads)) else x
-    return _columns(_rows(x, matrix), matrix)
+    tall, wide = (Cut(matrix, -(-s // TILE), p) for s, p in zip(output, padding))
+    return _columns(_rows(x, tall), wide)
 
 
 def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o"]:
@@ -137,43 +159,32 @@ def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o
 # --- the sums over tiles --------------------------------------------------------------------------
 
 
-@functools.partial(not_fused, static="pads")
-def _padded(x, pads):
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+@functools.partial(not_fused, static="cut")
+def _rows(x, cut):
+    """`[n, h, w, c]` to M' d `[6, n, tall, w, c]` of every tile."""
+    return jnp.stack(_combined(cut.matrix, _pixels(x, 1, cut)))
 
 
-@functools.partial(not_fused, static="matrix")
-def _rows(x, matrix):
-    """`[n, h, w, c]` to M' d `[6, n, h / 4, w, c]` of every tile."""
-    h = _starts(x.shape[1], matrix)
-    return _combine(matrix, [x[:, k : k + h : TILE] for k in range(len(matrix))], 0)
-
-
-@functools.partial(not_fused, static="matrix")
-def _columns(x, matrix):
-    """`[6, n, h, w, c]` to its product with M, a strip `[6, n * h * w / 4, c]` a column.
+@functools.partial(not_fused, static="cut")
+def _columns(x, cut):
+    """`[6, n, tall, w, c]` to its product with M, a strip `[6, n * tall * wide, c]` a column.
 
     Six arrays for six products: one array would be cut, which is a copy.
     """
-    w = _starts(x.shape[3], matrix)
-    parts = [x[:, :, :, k : k + w : TILE] for k in range(len(matrix))]
-    strips = []
-    for weights in zip(*matrix):
-        terms = [p if u == 1 else u * p for u, p in zip(weights, parts) if u]
-        strips.append(sum(terms[1:], terms[0]).reshape(REACH, -1, x.shape[-1]))
-    return strips
+    strips = _combined(cut.matrix, _pixels(x, 3, cut))
+    return [strip.reshape(REACH, -1, x.shape[-1]) for strip in strips]
 
 
 @not_fused
 def _joined_columns(strips):
     """Six `[6, n, h, w, c]` to m A, `[6, n, h, w, 4, c]`."""
-    return _combine(_A, strips, 4)
+    return jnp.stack(_combined(_A, strips), 4)
 
 
 @not_fused
 def _joined_rows(x):
     """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
-    return _combine(_A, list(x), 2)
+    return jnp.stack(_combined(_A, list(x)), 2)
 
 
 @functools.partial(not_fused, static="output")
@@ -191,7 +202,7 @@ def _shared_rows(x, output):
 @not_fused
 def _kernel_columns(strips):
     """Six `[6, i, o]` to m G, `[6, 3, i, o]`."""
-    return _combine(_G, strips, 1)
+    return jnp.stack(_combined(_G, strips), 1)
 
 
 def _overlapped(parts: Strips, axis: int, size: int, first: int) -> Array:
@@ -224,15 +235,17 @@ def _moved(x: Array, axis: int, by: int, size: int) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
-def _starts(size: int, matrix: Matrix) -> int:
-    """Where the tiles of a padded side begin: below this number of pixels."""
-    return size - len(matrix) + 1
+def _pixels(x: Array, axis: int, cut: Cut) -> list[Array]:
+    """The first pixels of all tiles along an axis, their second, and so on; zeros outside."""
+    last = TILE * (cut.tiles - 1) + 1
+    moved = [_moved(x, axis, k - cut.padding, last) for k in range(len(cut.matrix))]
+    return [lax.slice_in_dim(pixels, 0, last, TILE, axis) for pixels in moved]
 
 
-def _combine(matrix: Matrix, parts: list[Array], axis: int) -> Array:
-    """M' parts, its rows along a new axis; one kernel, where a stack of sums would be seven."""
-    shape = [1] * (parts[0].ndim + 1)
-    shape[axis] = -1
-    weights = jnp.asarray(matrix, parts[0].dtype).reshape(len(parts), *shape)
-    terms = [u * jnp.expand_dims(p, axis) for u, p in zip(weights, parts)]
-    return sum(terms[1:], terms[0])
+def _combined(matrix: Matrix, parts: list[Array]) -> list[Array]:
+    """M' parts, row by row."""
+    rows = []
+    for weights in zip(*matrix):
+        terms = [p if u == 1 else u * p for u, p in zip(weights, parts) if u]
+        rows.append(sum(terms[1:], terms[0]))
+    return rows
