@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.sweep import Found, Scale, config, file_name, load_once
-from gm_jax.build import build_network
+from gm_jax.build import build_network, microbatch
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, check
 from gm_jax.data.images import Dataset
@@ -80,11 +80,11 @@ def _evaluate(
     network = build_network(settings, dataset)
     protocol = paper_protocol(dataset)
     epochs = full_epochs if kind == FULL else scale.epochs or protocol.epochs
-    microbatch = defaults.microbatch_of(settings.network)
-    protocol = protocol._replace(epochs=epochs, microbatch=microbatch)
+    at_a_time = microbatch(settings, settings.network, dataset)
+    protocol = protocol._replace(epochs=epochs, microbatch=at_a_time)
     networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     keys = keys[:1] if kind == FULL else keys  # there is only one full set
-    sets = [choose(kind, key, network, dataset, scale.ipc) for key in keys]
+    sets = [choose(kind, key, network, dataset, scale.ipc, at_a_time) for key in keys]
     images, labels = (jnp.stack(part) for part in zip(*sets))
     stacked = LabelledSets(images, labels)
     trial = Trial(network, protocol, *test_set(dataset))
@@ -92,14 +92,21 @@ def _evaluate(
     return evaluate_sets(networks_key, trial, stacked, scale.count, chunk)[..., -1], epochs
 
 
-def choose(kind: str, key: jax.Array, network: Network, dataset: Dataset, ipc: int) -> Set:
+def choose(
+    kind: str,
+    key: jax.Array,
+    network: Network,
+    dataset: Dataset,
+    ipc: int,
+    microbatch: int | None = None,
+) -> Set:
     """The images and labels of one rival."""
     if kind == "random":
         return random_real(key, dataset.train, ipc)
     full = full_set(dataset.train)
     if kind == FULL:
         return full
-    protocol = Protocol(FEATURE_EPOCHS, microbatch=platforms.defaults().microbatch)
+    protocol = Protocol(FEATURE_EPOCHS, microbatch=microbatch)
     state, _ = jax.jit(lambda key, x, y: train(key, network, protocol, x, y))(key, *full)
     features_of = lambda x: network.features(state.params, state.stats, x)
     chooser = {"herding": herding, "k-center": k_center}[kind]

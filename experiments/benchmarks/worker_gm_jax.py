@@ -114,8 +114,7 @@ def _inner_epoch(setup: Setup, key: jax.Array) -> Work:
 
 
 def _evaluation(setup: Setup, key: jax.Array) -> Work:
-    microbatch = platforms.defaults().microbatch_of(setup.case.network)
-    how = protocol.Protocol(setup.case.epochs, microbatch=microbatch)
+    how = protocol.Protocol(setup.case.epochs, microbatch=setup.method.microbatch)
     test = noise(TEST_IMAGES, *setup.data.image_shape)
     test_labels = jnp.arange(TEST_IMAGES, dtype=jnp.int32) % CLASSES
 

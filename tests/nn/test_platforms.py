@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import jaxlib
+import pytest
 
 from gm_jax.nn import platforms
 
@@ -17,11 +18,20 @@ def test_options_are_known_to_this_compiler_and_are_for_a_cpu_alone():
         assert "ynn" not in text
 
 
-def test_vgg11_has_a_microbatch_of_its_own_on_a_cpu_alone():
-    """128 images, where others have 20; on accelerators all have 1024."""
-    images = lambda name: [platforms.PLATFORMS[name].microbatch_of(n) for n in ("vgg11", "convnet")]
-    assert {name: images(name) for name in platforms.PLATFORMS} == {
-        "cpu": [128, 20],
-        "gpu": [1024, 1024],
-        "tpu": [1024, 1024],
-    }
+@pytest.mark.parametrize(
+    ("network", "size", "images"),
+    [
+        ("convnet", (32, 32), 20),
+        ("convnet", (28, 28), 20),  # as 32x32
+        ("convnet", (8, 8), 320),  # 20 * 16
+        ("convnet", (64, 64), 5),
+        ("convnet", (64, 30), 10),
+        ("convnet", (512, 512), 1),
+        ("resnet18", (64, 64), 20),
+        ("vgg11", (8, 8), 128),
+    ],
+)
+def test_images_at_a_time(network, size, images):
+    """On a CPU so many that they have the pixels of 20 images of 32x32; elsewhere 1024."""
+    of = lambda platform: platforms.PLATFORMS[platform].microbatch(network, *size)
+    assert (of("cpu"), of("gpu"), of("tpu")) == (images, 1024, 1024)
