@@ -155,7 +155,8 @@ def test_the_limit_takes_matching_too():
 def test_the_limit_counts_all_convolutions(part, network):
     """As the direct sum, they and three products of the dense layer are a gradient of each image.
 
-    All microbatches are full: of 32 real images of a class two of 16, of 80 synthetic ones four of 20.
+    All microbatches are full: of a class's 32 real images two of 16, of 80 synthetic ones four of
+    20 (VGG11: of all).
     """
     case = cases.Case(part, "mnist", 0, network=network)
     case = dataclasses.replace(case, **({"batch_real": 32} if part == cases.REAL else {"ipc": 8}))
