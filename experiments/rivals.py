@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.sweep import Found, Scale, config, file_name, load_once
-from gm_jax.build import build_network, microbatch
+from gm_jax.build import build_network, microbatch_of
 from gm_jax.cli.terminal import say
 from gm_jax.config import Config, check
 from gm_jax.data.images import Dataset
@@ -80,11 +80,11 @@ def _evaluate(
     network = build_network(settings, dataset)
     protocol = paper_protocol(dataset)
     epochs = full_epochs if kind == FULL else scale.epochs or protocol.epochs
-    at_a_time = microbatch(settings, settings.network, dataset)
-    protocol = protocol._replace(epochs=epochs, microbatch=at_a_time)
+    microbatch = microbatch_of(settings, settings.network, dataset)
+    protocol = protocol._replace(epochs=epochs, microbatch=microbatch)
     networks_key, *keys = jax.random.split(jax.random.key(settings.seed), 1 + scale.seeds)
     keys = keys[:1] if kind == FULL else keys  # there is only one full set
-    sets = [choose(kind, key, network, dataset, scale.ipc, at_a_time) for key in keys]
+    sets = [choose(kind, key, network, dataset, scale.ipc, microbatch) for key in keys]
     images, labels = (jnp.stack(part) for part in zip(*sets))
     stacked = LabelledSets(images, labels)
     trial = Trial(network, protocol, *test_set(dataset))
@@ -98,7 +98,7 @@ def choose(
     network: Network,
     dataset: Dataset,
     ipc: int,
-    microbatch: int | None = None,
+    microbatch: int | None,
 ) -> Set:
     """The images and labels of one rival."""
     if kind == "random":

@@ -126,13 +126,13 @@ def build_method(config: Config, dataset: Dataset, swept: Swept | None = None) -
         image_optimiser=functools.partial(optax.sgd, momentum=config.image_momentum),
         network_optimiser=_build_network_optimiser(config),
         batch_train=config.batch_train,
-        microbatch=microbatch(config, config.network, dataset),
+        microbatch=microbatch_of(config, config.network, dataset),
         class_chunk=at_a_time(config.class_chunk, defaults.class_chunk),
         iterations=config.iterations,
     )
 
 
-def microbatch(config: Config, network: str, dataset: Dataset) -> int | None:
+def microbatch_of(config: Config, network: str, dataset: Dataset) -> int | None:
     """Images at a time in means over images, for a network of this name."""
     height, width, _ = dataset.image_shape
     return at_a_time(config.microbatch, platforms.defaults().microbatch(network, height, width))

@@ -179,8 +179,8 @@ class Config:
     GPU, xla on a TPU."""
     microbatch: CountOrAll | None = None
     """Images at a time in means over images, for speed and memory alone; 0 is all at once.
-    Default: 1024; on a CPU 20 of 32x32 pixels, as many pixels of other sizes, and for resnet18 20,
-    for vgg11 128 of any size."""
+    Default: 1024; on a CPU 20 of 32x32 pixels, and of other sizes as many as have as many pixels,
+    but 20 of any size for resnet18 and 128 for vgg11."""
     class_chunk: CountOrAll | None = None
     """Classes at a time in the gradients of each, for speed and memory alone; 0 is all at once.
     All at once too where the images of all fit in one --microbatch. Default: 1."""

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from gm_jax import checks
-from gm_jax.build import at_a_time, build_method, build_network, build_protocol, microbatch
+from gm_jax.build import at_a_time, build_method, build_network, build_protocol, microbatch_of
 from gm_jax.condensed import Condensed
 from gm_jax.config import (
     Config,
@@ -111,7 +111,7 @@ def evaluate(
     kinds, test, found = _kinds(condensed, seeds), test_set(dataset), []
     with jax.default_matmul_precision(config.precision):
         for name, network in _networks(condensed, dataset, settings, variant).items():
-            protocol = base._replace(microbatch=microbatch(config, name, dataset))
+            protocol = base._replace(microbatch=microbatch_of(config, name, dataset))
             trial = Trial(network, protocol, *test, settings.tests)
             train = functools.partial(_train, networks_key, settings, progress)
             accuracies, fair, full = train(trial, groups, settings.count), {}, None

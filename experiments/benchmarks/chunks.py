@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import jax
 
 from experiments import command
-from gm_jax.build import build_method, build_network, microbatch, start_sets
+from gm_jax.build import build_method, build_network, microbatch_of, start_sets
 from gm_jax.checks import MOST, Count
 from gm_jax.config import Config, check
 from gm_jax.core import loop
@@ -100,8 +100,8 @@ def networks_program(
 ) -> Program:
     """Training and test of `number` fresh networks on random real images, `chunk` at a time."""
     network = build_network(config, dataset)
-    at_a_time = microbatch(config, config.network, dataset)
-    protocol = paper_protocol(dataset)._replace(epochs=epochs, microbatch=at_a_time)
+    microbatch = microbatch_of(config, config.network, dataset)
+    protocol = paper_protocol(dataset)._replace(epochs=epochs, microbatch=microbatch)
     keys = jax.random.split(jax.random.key(0), number)
     arguments = (*random_real(keys[0], dataset.train, config.ipc), *test_set(dataset))
 

@@ -63,7 +63,7 @@ LEGEND = """\
 Seconds: the fastest call (median, slowest), because what disturbs a call only slows it; ratios and
 shares are those of the fastest calls. PyTorch: in the authors' way, and tuned (torch.compile where
 it can be used, no data loader, a fused optimiser; on a CPU microbatches and an allocator that keeps
-its pages, on a GPU CUDA graphs). A ratio above 1: gm_jax is faster.
+its pages, which gm_jax has too, on a GPU CUDA graphs). A ratio above 1: gm_jax is faster.
 Peaks: MB of 10^6 bytes, of the process with its compiler (in brackets: after imports) on a CPU, of
 a case on the device elsewhere."""
 

@@ -16,8 +16,8 @@ class Defaults(NamedTuple):
 
     Attributes:
         convolution: a key of `convolution.FORMS`.
-        microbatch: images at a time in means over images: `(network's name, image's height, width)
-            -> int | None`.
+        microbatch: images at a time in means over images, for a network's name and an image's
+            height and width.
         class_chunk: classes at a time in the gradients of each class.
         set_chunk: sets at a time, in a run of many.
         network_chunk: networks at a time, in an evaluation.
@@ -33,23 +33,24 @@ class Defaults(NamedTuple):
 def _in_the_cache(network: str, height: int, width: int) -> int:
     """So many images that what the first layers make of them stays in a CPU's cache.
 
-    20 of up to 32x32 pixels, and of other sizes as many as have that many pixels, if each side
-    counts as the next multiple of 8 (ConvNet itself pads 28 pixels to 32).  Beside 20 images of any
+    20 of 32x32 pixels, and of other sizes as many as have that many pixels; each side counts as the
+    next multiple of 8 (ConvNet pads one-channel images of 28x28 to 32x32).  Beside 20 images of any
     size, training a ConvNet takes 0.71 of the time on 8x8 pixels, 0.88 on 16x16 and 64x64, 0.67 on
-    128x128; beside 16 of 28x28, gradients take 0.98 of it and training on 100 images 0.90 (jax
-    0.12, docs/performance.md).  VGG11 has 30 times ConvNet's parameters, whose gradient is added up
-    after each microbatch, and its images leave less behind, so it has 128 of any size; ResNet18,
-    with ten times the products, takes 1.08 times as long on 64x64 in 5 as in 20.
+    128x128; beside 16 of 28x28, with huge pages, gradients take 0.98 of it and training on 100
+    images 0.90 (jax 0.12, docs/performance.md).  VGG11 has 30 times ConvNet's parameters, whose
+    gradient is added up after each microbatch, and its images leave less behind, so it has 128 of
+    any size; ResNet18 has 20, since on 64x64 it takes 1.08 times as long in 5.  So have the
+    variants of both.
     """
-    fixed = {"vgg11": 128, "resnet18": 20}
-    if network in fixed:
-        return fixed[network]
+    for name, images in (("vgg11", 128), ("resnet18", 20)):
+        if network.startswith(name):
+            return images
     pixels = math.prod(math.ceil(side / 8) * 8 for side in (height, width))
     return max(1, 20 * 32 * 32 // pixels)
 
 
-def _thousand(network: str, height: int, width: int) -> int:
-    """1024 of any size, which accelerators take (see below)."""
+def _of_any_size(network: str, height: int, width: int) -> int:
+    """1024, whatever the network and the size: what accelerators take (see below)."""
     return 1024
 
 
@@ -63,12 +64,12 @@ CPU = Defaults("winograd", _in_the_cache, class_chunk=1, set_chunk=1, network_ch
 # took a third of the time.  256 real images of one class fill the GPU: ten classes of them at once
 # were no faster, in ten times the memory.  Four sets at once took 1.6 times as long as in turn, and
 # 20 networks at once need 30 GB (not timed).
-GPU = Defaults("hybrid", _thousand, class_chunk=1, set_chunk=1, network_chunk=1)
+GPU = Defaults("hybrid", _of_any_size, class_chunk=1, set_chunk=1, network_chunk=1)
 # Not measured on one: chosen by compiling for TPUs (docs/scale.md).  At ipc 10 of CIFAR-10 a class
 # at a time needs 1.2 GiB of a chip, ten at a time 5.1 GiB, and half as long again to compile; 256
 # images of one class are work enough for a chip.  Sets go one after another for the same reason,
 # and networks, of which 20 at once would not fit most chips.
-TPU = Defaults("xla", _thousand, class_chunk=1, set_chunk=1, network_chunk=1)
+TPU = Defaults("xla", _of_any_size, class_chunk=1, set_chunk=1, network_chunk=1)
 
 PLATFORMS = {"cpu": CPU, "gpu": GPU, "tpu": TPU}
 

@@ -130,8 +130,10 @@ def _turned(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 o i"]:
 
 @not_fused
 def _turned_row(kernel):
-    """Turned once, where products would turn all 36 places; in a row, because XLA would make of an
-    array a copy here, in a layout of its own, and turn that outside.
+    """Turned once, where products would turn all 36 places.
+
+    Flat, because XLA would otherwise copy an array here in a layout of its own, and turn the copy
+    outside.
     """
     return jnp.swapaxes(kernel, 2, 3).ravel()
 
@@ -143,8 +145,8 @@ def _places(kernel: Float[Array, "3 3 i o"]) -> Strips:
 
 def _cut(matrix: Matrix, x: Array, output: Sequence[int], padding: tuple[int, int]) -> Strips:
     """M' d M of every tile d of the padded image; tiles begin every 4 pixels."""
-    tall, wide = (Cut(matrix, -(-s // TILE), p) for s, p in zip(output, padding))
-    return _columns(_rows(x, tall), wide)
+    rows, columns = (Cut(matrix, -(-s // TILE), p) for s, p in zip(output, padding))
+    return _columns(_rows(x, rows), columns)
 
 
 def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o"]:
@@ -237,9 +239,9 @@ def _moved(x: Array, axis: int, by: int, size: int) -> Array:
 
 def _pixels(x: Array, axis: int, cut: Cut) -> list[Array]:
     """The first pixels of all tiles along an axis, their second, and so on; zeros outside."""
-    last = TILE * (cut.tiles - 1) + 1
-    moved = [_moved(x, axis, k - cut.padding, last) for k in range(len(cut.matrix))]
-    return [lax.slice_in_dim(pixels, 0, last, TILE, axis) for pixels in moved]
+    span = TILE * (cut.tiles - 1) + 1
+    moved = [_moved(x, axis, k - cut.padding, span) for k in range(len(cut.matrix))]
+    return [lax.slice_in_dim(pixels, 0, span, TILE, axis) for pixels in moved]
 
 
 def _combined(matrix: Matrix, parts: list[Array]) -> list[Array]:

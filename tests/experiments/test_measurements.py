@@ -156,7 +156,7 @@ def test_the_limit_counts_all_convolutions(part, network):
     """As the direct sum, they and three products of the dense layer are a gradient of each image.
 
     All microbatches are full: of a class's 32 real images two of 16, of 80 synthetic ones four of
-    20 (VGG11: of all).
+    20 (VGG11: all at once in both).
     """
     case = cases.Case(part, "mnist", 0, network=network)
     case = dataclasses.replace(case, **({"batch_real": 32} if part == cases.REAL else {"ipc": 8}))

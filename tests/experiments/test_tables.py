@@ -274,10 +274,10 @@ def test_rivals_are_chosen_by_what_they_are_called(monkeypatch):
     state = training.NetworkState((), {}, None)
     monkeypatch.setattr(rivals, "train", lambda *arguments: (state, None))
     for kind, expected in (("herding", [2, 1]), ("k-center", [2, 9])):
-        x, y = rivals.choose(kind, jax.random.key(0), network, dataset, 2)
+        x, y = rivals.choose(kind, jax.random.key(0), network, dataset, 2, None)
         assert np.round(np.asarray(x).ravel()).tolist() == expected
         assert y.tolist() == [0, 0]
-    x, _ = rivals.choose(rivals.FULL, jax.random.key(0), network, dataset, 2)
+    x, _ = rivals.choose(rivals.FULL, jax.random.key(0), network, dataset, 2, None)
     assert np.round(np.asarray(x).ravel()).tolist() == [0, 1, 2, 9]
 
 

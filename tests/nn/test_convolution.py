@@ -155,7 +155,7 @@ def test_when_tiles_save_half():
 
 
 def test_tiles_are_for_more_images_where_there_are_more_channels():
-    """ConvNet's second layer, in microbatches of 16; VGG11's sixth, of one tile an image."""
+    """ConvNet's second layer, 16 images at a time; VGG11's sixth, of one tile an image."""
     assert _suits_winograd(16, (3, 3, 128, 128), 16, 16)
     assert not _suits_winograd(31, (3, 3, 512, 512), 4, 4)  # 31 * 8192 < 512 * 512
     assert _suits_winograd(32, (3, 3, 512, 512), 4, 4)

@@ -29,6 +29,8 @@ def test_options_are_known_to_this_compiler_and_are_for_a_cpu_alone():
         ("convnet", (512, 512), 1),
         ("resnet18", (64, 64), 20),
         ("vgg11", (8, 8), 128),
+        ("vgg11bn", (32, 32), 128),
+        ("resnet18_ap", (64, 64), 20),
     ],
 )
 def test_images_at_a_time(network, size, images):
