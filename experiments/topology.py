@@ -120,11 +120,12 @@ def compile_for(settings: Settings) -> tuple[Mesh, jax.stages.Compiled]:
     if settings.sets is not None and settings.config.seeds != Config.seeds:
         raise UserError("--sets and --seeds: choose one")
     seeds = settings.sets or settings.config.seeds
-    config = on_tpu(dataclasses.replace(settings.config, seeds=seeds))
+    config = dataclasses.replace(settings.config, seeds=seeds)
     check(config)
     if settings.config.dataset != Config.dataset:
         raise UserError("--dataset has no meaning here: see --dataset-shape, --classes, --images")
     dataset, devices = abstract_set(settings), slice_devices(settings.topology)
+    config = on_tpu(config, dataset)
     check_fits(config, dataset)
     shared = Devices(len(devices), class_devices=settings.class_devices)
     of_sets = device_groups(config, dataset, shared, devices)
@@ -143,12 +144,17 @@ def compile_for(settings: Settings) -> tuple[Mesh, jax.stages.Compiled]:
     return mesh, loop.compile_iteration(method_of, sets, data, chunk, mesh)
 
 
-def on_tpu(config: Config) -> Config:
+def on_tpu(config: Config, dataset: Dataset) -> Config:
     """The settings with a TPU's defaults for those that depend on the platform."""
-    defaults: Any = PLATFORMS["tpu"]._asdict()
-    names = ("convolution", "microbatch", "class_chunk", "set_chunk")
+    tpu, (height, width, _) = PLATFORMS["tpu"], dataset.image_shape
+    defaults: dict[str, Any] = {
+        "convolution": tpu.convolution,
+        "microbatch": tpu.microbatch(config.network, height, width),
+        "class_chunk": tpu.class_chunk,
+        "set_chunk": tpu.set_chunk,
+    }
     unset: dict[str, Any] = {
-        name: defaults[name] or 0 for name in names if getattr(config, name) is None
+        name: of or 0 for name, of in defaults.items() if getattr(config, name) is None
     }
     return dataclasses.replace(config, **unset)
 
