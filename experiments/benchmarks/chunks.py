@@ -111,7 +111,7 @@ def networks_program(
         of_key = lambda key: train_and_test(key, trial, x, y)
         return chunked(of_key, chunk)(keys)
 
-    compiled = jax.jit(every).lower(keys, *arguments).compile(platforms.compiler_options())
+    compiled = platforms.compile_program(jax.jit(every).lower(keys, *arguments))
     return Program(lambda: compiled(keys, *arguments), loop.memory(compiled).temporary)
 
 

@@ -162,7 +162,7 @@ def products(one: Convolution) -> tuple[Callable[[], Any], int]:
     def program(arrays):
         return [f.primitive.bind(*of, **f.params) for f, of in zip(chosen, arrays)]
 
-    compiled = jax.jit(program).lower(arrays).compile(platforms.compiler_options())
+    compiled = platforms.compile_program(jax.jit(program).lower(arrays))
     return lambda: jax.block_until_ready(compiled(arrays)), sum(map(_flops, chosen))
 
 

@@ -136,7 +136,7 @@ def by(
 def show(case: Case) -> None:
     """Traces, sums, prints Markdown tables."""
     function, arguments = computation(case)
-    program = jax.jit(function).lower(*arguments).compile(platforms.compiler_options())
+    program = platforms.compile_program(jax.jit(function).lower(*arguments))
     spent, sources = kernels(program, arguments), instructions(program.as_text() or "")
     start = time.perf_counter()
     jax.block_until_ready(program(*arguments))

@@ -162,7 +162,7 @@ def prepare(case: Case) -> tuple[Call, dict[str, float]]:
     """
     function, arguments = work(case)
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile(platforms.compiler_options())
+    compiled = platforms.compile_program(jax.jit(function).lower(*arguments))
     found: dict[str, float] = {"compile_s": time.perf_counter() - start}
     if jax.default_backend() != "cpu":
         needs: Any = compiled.memory_analysis()

@@ -70,9 +70,9 @@ def compile_iteration(
         return chunked(one, chunk)(keys, swept, state)
 
     shared = None if mesh is None else where_classes_lie(mesh, data)
-    program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2)
+    program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2).lower(*sets, data)
     platform = None if mesh is None else mesh.devices.flat[0].platform
-    return program.lower(*sets, data).compile(platforms.compiler_options(platform))
+    return platforms.compile_program(program, platform)
 
 
 def memory(step: jax.stages.Compiled) -> Memory:

@@ -256,9 +256,9 @@ def evaluate_sets(
     total = len(number)  # what `spread_sets` adds is not counted
     place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
-    options = platforms.compiler_options()
-    program = jax.jit(over_sets(mesh, program, PartitionSpec()), compiler_options=options)
-    accuracies = program(*networks, (images, labels, trial.test_x, trial.test_y))
+    arguments = (*networks, (images, labels, trial.test_x, trial.test_y))
+    lowered = jax.jit(over_sets(mesh, program, PartitionSpec())).lower(*arguments)
+    accuracies = platforms.compile_program(lowered)(*arguments)
     jax.effects_barrier()  # every call of `progress` has returned
     return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)
 
