@@ -10,7 +10,6 @@ and what exists only while an iteration runs.
 """
 
 import dataclasses
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +78,7 @@ class Point(NamedTuple):
     Attributes:
         value: of the quantity that grows.
         flops: the work.
-        seconds: of an iteration of all sets, median.
+        seconds: of an iteration of all sets, the fastest call.
         memory: bytes.
         compile_s: seconds to trace, lower and compile.
     """
@@ -126,7 +125,7 @@ def measure(size: Size, value: int, repeats: int) -> Point:
     needs = loop.memory(step)
     program = Program(lambda: next(iterations)[1:], needs.temporary)
     (seconds,) = take_turns([program], repeats)
-    return Point(value, flops(size), statistics.median(seconds), sum(needs), compile_s)
+    return Point(value, flops(size), min(seconds), sum(needs), compile_s)
 
 
 def rows(settings: Settings) -> Iterator[tuple[str, Point]]:
