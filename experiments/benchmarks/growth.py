@@ -1,6 +1,6 @@
 """How the time and memory of an iteration grow with each quantity, beside the work.
 
-    python -m experiments.benchmarks.growth        # a quarter of an hour on two cores
+    python -m experiments.benchmarks.growth        # ten minutes on two cores
 
 An iteration of two outer steps with two inner epochs between, ConvNet of three blocks, one channel,
 fixed step rule.  One quantity grows at a time, the others stay as in `Size`.  The work is the FLOPs

@@ -257,8 +257,9 @@ def evaluate_sets(
     place = jnp.arange(total + (0 if mesh is None else -total % mesh.shape[SETS]))
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
     arguments = (*networks, (images, labels, trial.test_x, trial.test_y))
-    lowered = jax.jit(over_sets(mesh, program, PartitionSpec())).lower(*arguments)
-    accuracies = platforms.compile_program(lowered)(*arguments)
+    spread = jax.jit(over_sets(mesh, program, PartitionSpec()))
+    compiled = platforms.compile_program(spread.lower(*arguments))
+    accuracies = compiled(*arguments)
     jax.effects_barrier()  # every call of `progress` has returned
     return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)
 

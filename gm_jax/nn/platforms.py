@@ -1,6 +1,7 @@
 """What is fastest where: the defaults that depend on the platform, in one place.
 
-None of them changes a result by more than rounding.  docs/performance.md has the measurements.
+None of them changes a result by more than rounding.  docs/performance.md and
+docs/performance_notes.md have the measurements.
 """
 
 import ctypes
@@ -39,9 +40,9 @@ def _in_the_cache(network: str, height: int, width: int) -> int:
     next multiple of 8 (ConvNet pads one-channel images of 28x28 to 32x32).  Beside 20 images of any
     size, training a ConvNet takes 0.71 of the time on 8x8 pixels, 0.88 on 16x16 and 64x64, 0.67 on
     128x128; beside 16 of 28x28, with huge pages, gradients take 0.98 of it and training on 100
-    images 0.90 (jax 0.12, docs/performance.md).  VGG11 has 30 times ConvNet's parameters, whose
-    gradient is added up after each microbatch, and its images leave less behind, so it has 128 of
-    any size; ResNet18 has 20, since on 64x64 it takes 1.08 times as long in 5.  So have the
+    images 0.90 (jax 0.12, docs/performance_notes.md).  VGG11 has 30 times ConvNet's parameters,
+    whose gradient is added up after each microbatch, and its images leave less behind, so it has
+    128 of any size; ResNet18 has 20, since on 64x64 it takes 1.08 times as long in 5. So have the
     variants of both.
     """
     for name, images in (("vgg11", 128), ("resnet18", 20)):
@@ -105,7 +106,7 @@ def compile_program(
     compiled = program.compile(compiler_options(platform))
     if sys.platform == "linux":  # other C libraries than glibc have no such function
         trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda kept: None)
-        trim(0)
+        trim(ctypes.c_size_t(0))
     return compiled
 
 
