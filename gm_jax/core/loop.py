@@ -71,8 +71,7 @@ def compile_iteration(
 
     shared = None if mesh is None else where_classes_lie(mesh, data)
     program = jax.jit(over_sets(mesh, step, shared), donate_argnums=2).lower(*sets, data)
-    platform = None if mesh is None else mesh.devices.flat[0].platform
-    return platforms.compile_program(program, platform)
+    return platforms.compile_program(program, mesh)
 
 
 def memory(step: jax.stages.Compiled) -> Memory:

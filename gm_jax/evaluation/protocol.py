@@ -258,7 +258,7 @@ def evaluate_sets(
     networks = (*spread_sets(mesh, (keys.reshape(-1), number)), spread_sets(mesh, place))
     arguments = (*networks, (images, labels, trial.test_x, trial.test_y))
     spread = jax.jit(over_sets(mesh, program, PartitionSpec()))
-    compiled = platforms.compile_program(spread.lower(*arguments))
+    compiled = platforms.compile_program(spread.lower(*arguments), mesh)
     accuracies = compiled(*arguments)
     jax.effects_barrier()  # every call of `progress` has returned
     return np.asarray(accuracies, np.float64)[:total].reshape(len(images), count, trial.tests)

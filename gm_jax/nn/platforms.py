@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jaxlib
+from jax.sharding import Mesh
 
 
 class Defaults(NamedTuple):
@@ -91,9 +92,7 @@ def compiler_options(platform: str | None = None) -> dict[str, Any]:
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if eigen else {}
 
 
-def compile_program(
-    program: jax.stages.Lowered, platform: str | None = None
-) -> jax.stages.Compiled:
+def compile_program(program: jax.stages.Lowered, mesh: Mesh | None = None) -> jax.stages.Compiled:
     """The program compiled with `compiler_options`, and the compiler's memory given back.
 
     After compiling, glibc keeps 200 to 400 MB that the compiler has freed, in pieces that the
@@ -101,8 +100,9 @@ def compile_program(
 
     Args:
         program: from `jax.jit(function).lower(...)`.
-        platform: as JAX calls it; by default that of the default backend.
+        mesh: of the devices that it is for; `None` is the default backend's first.
     """
+    platform = None if mesh is None else mesh.devices.flat[0].platform
     compiled = program.compile(compiler_options(platform))
     if sys.platform == "linux":  # other C libraries than glibc have no such function
         trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda kept: None)
