@@ -43,7 +43,7 @@ def _in_the_cache(network: str, height: int, width: int) -> int:
     128x128; beside 16 of 28x28, with huge pages, gradients take 0.98 of it and training on 100
     images 0.90 (jax 0.12, docs/performance_notes.md).  VGG11 has 30 times ConvNet's parameters,
     whose gradient is added up after each microbatch, and its images leave less behind, so it has
-    128 of any size; ResNet18 has 20, since on 64x64 it takes 1.08 times as long in 5. So have the
+    128 of any size; ResNet18 has 20, since on 64x64 it takes 1.08 times as long in 5.  So have the
     variants of both.
     """
     for name, images in (("vgg11", 128), ("resnet18", 20)):
