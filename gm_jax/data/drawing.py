@@ -3,16 +3,31 @@
 The draws are the same however the classes are spread over devices.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from gm_jax.data import spread
 from gm_jax.data.host import HostImages, Recorder
 from gm_jax.data.images import Batch, ClassImages, normalise
+
+
+def in_a_row(
+    draw: Callable[..., Array], key: Key[Array, ""], shape: Sequence[int]
+) -> Float[Array, "..."]:
+    """`draw(key, shape)`, drawn flat: the same numbers, but a CPU compiles it in a third of the time.
+
+    Args:
+        draw: `jax.random.normal` or another that draws a number for each place.
+        key: as it takes it.
+        shape: of the result.
+    """
+    return draw(key, (math.prod(shape),)).reshape(shape)
 
 
 def draw_classes(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
@@ -58,7 +73,7 @@ def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     counts = spread.gather(data.spread, jnp.asarray(data.counts))
     classes, most = len(counts), data.images.shape[1]
     absent = jnp.arange(most)[None] >= counts[:, None]
-    order = jax.random.uniform(key, (classes, most)) + absent
+    order = in_a_row(jax.random.uniform, key, (classes, most)) + absent
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
     labels = jnp.where(index < counts[label], label, -1).astype(jnp.int32)
