@@ -51,7 +51,7 @@ class Conv(nn.Module):
         if not self.bias:
             return y
         bias = self.param("bias", init, (self.features,))
-        # the bias's gradient is then a product with ones: jax 0.10 fuses a plain sum with what is
+        # the bias's gradient is then a window's sum: jax 0.10 fuses a plain one with what is
         # summed, strided and on one core, up to half of VGG11's gradients on a CPU
         of_images = jnp.broadcast_to(bias, (len(y), 1, 1, self.features))
         return y + window_spread(of_images, y.shape[1:3])

@@ -16,6 +16,7 @@ from experiments.benchmarks import (
     levers,
     limit,
     signals,
+    starts,
 )
 from gm_jax.cli import main as cli
 from gm_jax.config import Config
@@ -75,6 +76,7 @@ def test_a_step_that_fails_does_not_stop_the_next_and_is_named(tmp_path, monkeyp
         (compile_time.main, ["--classes", "0"]),
         (compile_time.main, ["--classes"]),
         (compile_time.main, ["--repeats", "-1"]),
+        (starts.main, ["--ipc", "0"]),
         (levers.main, ["--ipc", "0"]),
         (signals.main, ["--batch-real", "0"]),
         (chunks.main, ["--numbers", "0"]),
@@ -174,6 +176,21 @@ def test_compile_time_prints_a_row_for_each_program(capsys):
     assert compile_time.main("--classes 2 3 --ipc 1 --repeats 1".split()) == 0
     rows = rows_of(capsys.readouterr().out)
     assert [row[:2] for row in rows] == [["1", "2"], ["1", "3"]]
+
+
+@pytest.mark.slow
+def test_a_warm_start_is_faster_than_a_cold_one(capsys):
+    """A cold one compiles for several seconds."""
+    assert starts.main("--ipc 1 --repeats 1".split()) == 0
+    [[ipc, cold, warm]] = rows_of(capsys.readouterr().out)
+    assert ipc == "1"
+    assert float(warm.split()[0]) < float(cold.split()[0])
+
+
+def test_a_start_that_fails_says_what_the_run_said(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(command.FailedError, match="is a file"):
+        starts.seconds_to_start(1, tmp_path / "cache", tmp_path / "run")
 
 
 @pytest.mark.slow
