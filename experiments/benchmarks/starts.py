@@ -22,6 +22,7 @@ from typing import Annotated
 import jax
 
 from experiments import command
+from experiments.benchmarks.levers import device_kind, in_process
 from experiments.command import SOME, FailedError
 from gm_jax.checks import Count
 
@@ -75,8 +76,8 @@ def _lines(program: Sequence[str], cache: Path) -> Iterator[Iterator[str]]:
 
 def work(settings: Settings, _: str) -> None:
     """Starts, prints a Markdown table."""
-    print(f"{jax.local_devices()[0].device_kind}, jax {jax.__version__}")
-    print("| ipc | cold, s (lowest to highest) | warm, s |\n|---|---|---|", flush=True)
+    print(f"{in_process(device_kind)}, jax {jax.__version__}")
+    print("| ipc | cold, s: median (lowest to highest) | warm, s |\n|---|---|---|", flush=True)
     for ipc in settings.ipc:
         starts = [cold_and_warm(ipc) for _ in range(settings.repeats)]
         print(f"| {ipc} | {' | '.join(map(_spread, zip(*starts)))} |", flush=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gm_jax.data.drawing import draw_classes, in_a_row
+from gm_jax.data.drawing import draw_classes, drawn_flat
 from gm_jax.data.images import ClassImages
 
 
@@ -16,7 +16,7 @@ def noise_images(
 ) -> Float[Array, "C ipc h w channel"]:
     """N(0, 1) in normalised pixel space."""
     classes, _, *shape = data.images.shape
-    return in_a_row(jax.random.normal, key, (classes, ipc, *shape))
+    return drawn_flat(jax.random.normal, key, (classes, ipc, *shape))
 
 
 def real_images(

@@ -17,10 +17,12 @@ from gm_jax.data.host import HostImages, Recorder
 from gm_jax.data.images import Batch, ClassImages, normalise
 
 
-def in_a_row(
+def drawn_flat(
     draw: Callable[..., Array], key: Key[Array, ""], shape: Sequence[int]
 ) -> Float[Array, "..."]:
-    """`draw(key, shape)`, drawn flat: the same numbers, compiled in a third of the time on a CPU.
+    """`draw(key, shape)`, drawn flat: the same numbers.
+
+    A CPU's compiler takes a third of the time or less for them.
 
     Args:
         draw: `jax.random.normal` or another that draws a number for each place.
@@ -73,7 +75,7 @@ def draw_mixed(key: Key[Array, ""], data: ClassImages, batch: int) -> Batch:
     counts = spread.gather(data.spread, jnp.asarray(data.counts))
     classes, most = len(counts), data.images.shape[1]
     absent = jnp.arange(most)[None] >= counts[:, None]
-    order = in_a_row(jax.random.uniform, key, (classes, most)) + absent
+    order = drawn_flat(jax.random.uniform, key, (classes, most)) + absent
     chosen = jax.lax.top_k(-order.reshape(-1), min(batch, classes * most))[1]
     label, index = chosen // most, chosen % most
     labels = jnp.where(index < counts[label], label, -1).astype(jnp.int32)

@@ -51,8 +51,8 @@ def _whole_sum(x):
     """Over the image: up to eight strips of its rows are added up, and then what is in the strip.
 
     The strips' sum is fused with what is summed, so on a CPU that is not written to memory and read
-    again: ConvNet's gradients take 0.85 of the time that one sum over all pixels gives them.  Fewer
-    strips are slower, and so are more, which XLA no longer fuses.
+    again: ConvNet's gradients take 0.85 of the time that a product with ones over all pixels gave
+    them.  Fewer strips are slower, and so are more, which XLA no longer fuses.
     """
     n, h, w, c = x.shape
     strips = math.gcd(h, 8)
