@@ -102,15 +102,13 @@ def input_gradient(
 ) -> Float[Array, "n h2 w2 i"]:
     """The image's cotangent: `convolve(x, kernel, padding)`, transposed by the image."""
     n, h, w, _ = g.shape
-    tall, wide = -(-h // TILE), -(-w // TILE)
+    i, tall, wide = kernel.shape[2], -(-h // TILE), -(-w // TILE)
     cotangents = _cut(tuple(zip(*_A)), g, (h, w), (0, 0))
-    products = [
-        jnp.matmul(u, v).reshape(REACH, n, tall, wide, -1)
-        for u, v in zip(cotangents, _places(_turned(kernel)))
-    ]
+    products = [jnp.matmul(u, v) for u, v in zip(cotangents, _places(_turned(kernel)))]
     height, width = (s + 2 - 2 * p for s, p in zip((h, w), padding))
-    rows = _shared_columns(products, (width, padding[1]))
-    return _shared_rows(rows, (height, padding[0]))
+    columns = _shared([p.reshape(-1, wide, i) for p in products], (width, padding[1]))
+    rows = _shared(columns.reshape(REACH, n, tall, width * i), (height, padding[0]))
+    return rows.reshape(n, height, width, i)
 
 
 def weight_gradient(
@@ -151,20 +149,25 @@ def _cut(matrix: Matrix, x: Array, output: Sequence[int], padding: tuple[int, in
 
 def _assemble(products: Strips, n: int, h: int, w: int) -> Float[Array, "n h w o"]:
     """A' m A of every tile's m, side by side; what the last tiles have too many is cut off."""
-    tall, wide = -(-h // TILE), -(-w // TILE)
-    tiles = [p.reshape(REACH, n, tall, wide, -1) for p in products]
-    rows = _joined_columns(tiles).reshape(REACH, n, tall, wide * TILE, -1)
-    image = _joined_rows(rows).reshape(n, tall * TILE, wide * TILE, -1)
-    return image[:, :h, :w]
+    o, tall, wide = products[0].shape[-1], -(-h // TILE), -(-w // TILE)
+    columns = _joined([p.reshape(-1, o) for p in products])
+    rows = _joined(columns.reshape(REACH, n * tall, wide * TILE * o))
+    return rows.reshape(n, tall * TILE, wide * TILE, o)[:, :h, :w]
 
 
 # --- the sums over tiles --------------------------------------------------------------------------
+
+# They are along one axis, and what is before it, or behind it, is one axis more: short loops are
+# unrolled, and with the two tiles of an 8x8 image's side these sums took three times as long to
+# compile.
 
 
 @functools.partial(not_fused, static="cut")
 def _rows(x, cut):
     """`[n, h, w, c]` to M' d `[6, n, tall, w, c]` of every tile."""
-    return jnp.stack(_combined(cut.matrix, _pixels(x, 1, cut)))
+    n, h, w, c = x.shape
+    rows = jnp.stack(_combined(cut.matrix, _pixels(x.reshape(n, h, w * c), cut)))
+    return rows.reshape(REACH, n, cut.tiles, w, c)
 
 
 @functools.partial(not_fused, static="cut")
@@ -173,32 +176,38 @@ def _columns(x, cut):
 
     Six arrays for six products: one array would be cut, which is a copy.
     """
-    strips = _combined(cut.matrix, _pixels(x, 3, cut))
-    return [strip.reshape(REACH, -1, x.shape[-1]) for strip in strips]
+    *_, w, c = x.shape
+    strips = _combined(cut.matrix, _pixels(x.reshape(-1, w, c), cut))
+    return [strip.reshape(REACH, -1, c) for strip in strips]
 
 
 @not_fused
-def _joined_columns(strips):
-    """Six `[6, n, h, w, c]` to m A, `[6, n, h, w, 4, c]`."""
-    return jnp.stack(_combined(_A, strips), 4)
-
-
-@not_fused
-def _joined_rows(x):
-    """`[6, n, h, w, c]` to A' m, `[n, h, 4, w, c]`."""
-    return jnp.stack(_combined(_A, list(x)), 2)
+def _joined(parts):
+    """A' times the six parts `[tiles, ...]` of every tile, `[tiles, 4, ...]`."""
+    return jnp.stack(_combined(_A, list(parts)), 1)
 
 
 @functools.partial(not_fused, static="output")
-def _shared_columns(strips, output):
-    """Six `[6, n, h, w, c]` to the sums of m B' where tiles overlap, `[6, n, h, width, c]`."""
-    return _overlapped(strips, 3, *output)
+def _shared(parts, output):
+    """B times the six parts `[n, tiles, ...]` of every tile, added up where tiles overlap.
 
-
-@functools.partial(not_fused, static="output")
-def _shared_rows(x, output):
-    """`[6, n, h, w, c]` to the sums of B m where tiles overlap, `[n, height, w, c]`."""
-    return _overlapped(list(x), 1, *output)
+    A tile reaches over 6 pixels and begins 4 after the one before.  The result has `output[0]`
+    pixels in place of the tiles, beginning with pixel number `output[1]`.
+    """
+    size, first = output
+    blocks = -(-size // TILE)
+    pixels = []
+    for pixel in range(first, first + TILE):
+        reaching = [(pixel - row) // TILE for row in range(REACH) if (pixel - row) % TILE == 0]
+        terms = [
+            weight * _moved(part, tile, blocks)
+            for tile in reaching
+            for weight, part in zip(_B[pixel - TILE * tile], parts)
+            if weight
+        ]
+        pixels.append(sum(terms[1:], terms[0]))
+    n, *_, inner = parts[0].shape
+    return jnp.stack(pixels, 2).reshape(n, blocks * TILE, inner)[:, :size]
 
 
 @not_fused
@@ -207,41 +216,16 @@ def _kernel_columns(strips):
     return jnp.stack(_combined(_G, strips), 1)
 
 
-def _overlapped(parts: Strips, axis: int, size: int, first: int) -> Array:
-    """B times the parts of every tile, tiles added up where they overlap.
-
-    A tile reaches over 6 pixels and begins 4 after the one before.  `size` pixels along `axis`,
-    which counts tiles in the parts, beginning with pixel number `first`.
-    """
-    blocks = -(-size // TILE)
-    pixels = []
-    for pixel in range(first, first + TILE):
-        reaching = [(pixel - row) // TILE for row in range(REACH) if (pixel - row) % TILE == 0]
-        terms = [
-            weight * _moved(part, axis, tile, blocks)
-            for tile in reaching
-            for weight, part in zip(_B[pixel - TILE * tile], parts)
-            if weight
-        ]
-        pixels.append(sum(terms[1:], terms[0]))
-    stacked = jnp.stack(pixels, axis + 1)
-    shape = stacked.shape
-    joined = stacked.reshape(*shape[:axis], blocks * TILE, *shape[axis + 2 :])
-    return lax.slice_in_dim(joined, 0, size, axis=axis)
-
-
-def _moved(x: Array, axis: int, by: int, size: int) -> Array:
-    """`x[by : by + size]` along an axis, zeros outside."""
-    pads = [(0, 0, 0)] * x.ndim
-    pads[axis] = (-by, size + by - x.shape[axis], 0)
+def _moved(x: Array, by: int, size: int) -> Array:
+    """`x[:, by : by + size]`, zeros outside."""
+    pads = [(0, 0, 0), (-by, size + by - x.shape[1], 0), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
-def _pixels(x: Array, axis: int, cut: Cut) -> list[Array]:
-    """The first pixels of all tiles along an axis, their second, and so on; zeros outside."""
+def _pixels(x: Array, cut: Cut) -> list[Array]:
+    """Of `x [:, pixels]` the first pixels of all tiles, their second, and so on; zeros outside."""
     span = TILE * (cut.tiles - 1) + 1
-    moved = [_moved(x, axis, k - cut.padding, span) for k in range(len(cut.matrix))]
-    return [lax.slice_in_dim(pixels, 0, span, TILE, axis) for pixels in moved]
+    return [_moved(x, k - cut.padding, span)[:, ::TILE] for k in range(len(cut.matrix))]
 
 
 def _combined(matrix: Matrix, parts: list[Array]) -> list[Array]:
