@@ -69,8 +69,12 @@ def work(settings: Settings, _: str) -> None:
             for _ in range(settings.repeats)
         ]
         for classes, seconds in zip(settings.classes, zip(*turns)):
-            spread = f"({min(seconds):.1f} to {max(seconds):.1f})"
-            print(f"| {ipc} | {classes} | {statistics.median(seconds):.1f} {spread} |", flush=True)
+            print(f"| {ipc} | {classes} | {spread(seconds)} |", flush=True)
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """The median, and the lowest to the highest."""
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ the start before.
 import contextlib
 import dataclasses
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Annotated
 import jax
 
 from experiments import command
+from experiments.benchmarks.compile_time import spread
 from experiments.benchmarks.levers import device_kind, in_process
 from experiments.command import SOME, FailedError
 from gm_jax.checks import Count
@@ -80,7 +80,7 @@ def work(settings: Settings, _: str) -> None:
     print("| ipc | cold, s: median (lowest to highest) | warm, s |\n|---|---|---|", flush=True)
     for ipc in settings.ipc:
         starts = [cold_and_warm(ipc) for _ in range(settings.repeats)]
-        print(f"| {ipc} | {' | '.join(map(_spread, zip(*starts)))} |", flush=True)
+        print(f"| {ipc} | {' | '.join(map(spread, zip(*starts)))} |", flush=True)
 
 
 def cold_and_warm(ipc: int) -> tuple[float, float]:
@@ -90,10 +90,6 @@ def cold_and_warm(ipc: int) -> tuple[float, float]:
             seconds_to_start(ipc, Path(folder, "cache"), Path(folder, "run")) for _ in range(2)
         )
     return cold, warm
-
-
-def _spread(seconds: Sequence[float]) -> str:
-    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
